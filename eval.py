@@ -1,0 +1,223 @@
+"""Step 3: remove the filters with negative values, and measure what that repairs.
+
+    python eval.py
+
+Filters go one by one, the most negative first, never a positive one. How many go is chosen on
+FairFace's choosing set and the result told on its report set, beside two controls: as many random
+filters, and a mere shift of the decision threshold. A repair counts only beyond both.
+Reads what mab.py wrote. Writes under RECORDS_DIR: eval.csv, eval.json, eval.png, values.png.
+"""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+
+import ablation
+import datasets
+import metrics
+import model
+import records
+import settings
+from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
+
+# -----------------------------------------------------------------------------
+MAX_REMOVED = 50    # filters removed at most
+RANDOM_ORDERS = 10  # random removals to compare with
+# -----------------------------------------------------------------------------
+
+METHODS = {"nothing": "nothing removed", "threshold": "threshold shifted", "random": "random filters removed",
+           "shapley": "negative filters removed", "shapley+threshold": "both, chosen together"}
+
+
+def best_shift(margin, faces):
+    """The shift of the decision threshold that serves `faces` best: highest balanced accuracy, least of equals.
+
+    margin (N,): the logit of "male" less that of "female"; a face is called male if margin + shift > 0.
+    """
+    order = np.argsort(margin)
+    margin, male, group = (np.asarray(array)[order] for array in (margin.astype(np.float64), faces.male, faces.group))
+    weight = 1 / np.bincount(group)[group]
+    # A cut behind the i-th smallest margin has the women up to it right, and the men behind it.
+    right = (np.append(0, np.cumsum(weight * (male == 0)))
+             + np.append(np.cumsum((weight * (male == 1))[::-1])[::-1], 0))
+    right[1:-1][margin[1:] == margin[:-1]] = -1  # equal margins cannot be told apart
+    cuts = np.concatenate([[margin[0] - 1], (margin[1:] + margin[:-1]) / 2, [margin[-1] + 1]])
+    best = cuts[right > right.max() - 1e-9]
+    return -best[np.argmin(np.abs(best))]
+
+
+def removal_margins(network, fills, order, faces, device, name):
+    """Margins of each set's faces as filters go in `order`: {split: (len(order) + 1, N) float32}."""
+    keep = np.ones((len(order) + 1, len(fills)), dtype=bool)
+    for step, removed in enumerate(order):
+        keep[step + 1:, removed] = False
+    return {split: ablation.margins(network, fills, some, keep, device, bar=f"{name}, {split}")
+            for split, some in faces.items()}
+
+
+def correct_calls(margins, faces, shifts=0.0):
+    """{split: (steps, N) margins} -> {split: (steps, N) bool}. shifts: one for all steps, or (steps,)."""
+    return {split: (some + np.reshape(shifts, (-1, 1)) > 0) == faces[split].male.numpy().astype(bool)
+            for split, some in margins.items()}
+
+
+def load_values(path):
+    """What mab.py found: values (n_filters,) and the settings of its run. Raises Stop."""
+    arrays = records.load_npz(path, "mab.py")
+    try:
+        return arrays["values"], json.loads(str(arrays["run"]))
+    except (KeyError, ValueError):
+        raise Stop(f"{path} is not a record of mab.py; run mab.py with another --RECORDS_DIR") from None
+
+
+def summary(curves, chosen, randoms):
+    """One row a method of METHODS: n_removed, and accuracy on the report set and CelebA's test set.
+
+    "random" is the mean over all random orders, as many filters removed as for "shapley".
+    """
+    at = curves.set_index(["method", "n_removed"])
+    chosen = {**chosen, **{method: (method, chosen["shapley"][1]) for method in randoms}}
+    rows = {name: at.loc[[place]].query("split != 'choose'").replace("all", "CelebA test").set_index("group")["accuracy"]
+            for name, place in chosen.items()}
+    if randoms:
+        rows["random"] = pd.concat([rows.pop(method) for method in randoms], axis=1).mean(axis=1)
+    return pd.DataFrame([{"method": name, "n_removed": chosen.get(name, chosen["shapley"])[1], **rows[name]}
+                         for name in METHODS if name in rows])
+
+
+def report(table, changes, chosen):
+    """Print what was found."""
+    percent = table.drop(columns=["method", "n_removed"]).map(lambda value: f"{100 * value:.1f}")
+    print("Accuracy in % on FairFace's report set and CelebA's test set:\n")
+    print(pd.concat([table["method"].map(METHODS), table["n_removed"].rename("removed"), percent], axis=1)
+          .to_string(index=False))
+    print("\nChanges in points on the report set, with 95 % intervals:\n")
+    print(pd.DataFrame({name: metrics.percent(change) for name, change in changes.items()},
+                       index=changes["shapley against nothing"]["group"]).rename_axis(None).T.to_string())
+    if chosen["shapley"][1] == 0:
+        print("\nNo removal improves balanced accuracy on the choosing set, so none is made.")
+
+
+def draw_curves(curves, chosen, randoms, path):
+    """Accuracy on the report set against the number of filters removed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    on_report = curves[curves["split"] == "report"].set_index(["method", "group"]).sort_index()
+    for name, line in zip(datasets.GROUP_NAMES, ("-", "--", "-.", ":")):
+        rows = on_report.loc["shapley", name]
+        left.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=name)
+        left.fill_between(rows["n_removed"], 100 * rows["ci_low"], 100 * rows["ci_high"], alpha=0.15)
+    left.set(title="each group, negative filters removed", ylabel="accuracy in %, FairFace report set")
+    for method, line in (("shapley", "-"), ("shapley+threshold", "--")):
+        rows = on_report.loc[method, "balanced"]
+        right.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=METHODS[method])
+    if randoms:
+        random = np.stack([100 * on_report.loc[method, "balanced"]["accuracy"] for method in randoms])
+        steps = np.arange(random.shape[1])
+        right.plot(steps, random.mean(0), ":", color="grey", label=f"random filters, mean of {len(randoms)} orders")
+        right.fill_between(steps, random.min(0), random.max(0), color="grey", alpha=0.2, label="their range")
+    celeba = curves[(curves["split"] == "celeba") & (curves["method"] == "shapley")]
+    right.plot(celeba["n_removed"], 100 * celeba["accuracy"], "-.", color="black", linewidth=1,
+               label="CelebA test, negative filters removed")
+    right.set(title="mean of the groups (balanced)")
+    for axis in (left, right):
+        axis.axvline(chosen["shapley"][1], color="black", linewidth=0.8)
+        axis.annotate(" chosen", (chosen["shapley"][1], 0.02), xycoords=("data", "axes fraction"))
+        axis.set(xlabel="filters removed, most negative first")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def draw_values(values, removed, layers, path):
+    """The distribution of values, and in which layers the removed filters lie."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rank = np.argsort(np.argsort(values))
+    names = list(dict.fromkeys(layers))
+    depth = np.array([names.index(layer) for layer in layers])
+    is_removed = np.isin(np.arange(len(values)), removed)
+    for mask, style in ((~is_removed, dict(color="grey", s=4, label="kept")),
+                        (is_removed, dict(color="crimson", marker="x", s=24, label="removed"))):
+        left.scatter(rank[mask], values[mask], **style)
+        right.scatter(values[mask], depth[mask], **style)
+    left.set(title=f"{(values < 0).sum()} of {len(values)} values are negative", xlabel="filters, sorted by value",
+             ylabel="Shapley value (share of accuracy)")
+    right.set(title="by layer", xlabel="Shapley value", yticks=range(len(names)))
+    right.set_yticklabels(names, fontsize=6)
+    right.invert_yaxis()
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    started = time.time()
+    device = model.device_of(DEVICE)
+    values, run = load_values(f"{RECORDS_DIR}/mab.npz")
+    weights = settings.weights_path(RECORDS_DIR)
+    network = model.load(weights, ARCH, IMAGE_SIZE).to(device)
+    if model.digest(network) != run["network"]:
+        raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network than {weights}; "
+                   "run train_squeeze.py, mab.py and eval.py with one new --RECORDS_DIR")
+    faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME)
+             for purpose in ("values", "choose", "report")}
+    faces["celeba"] = datasets.celeba(DATA_DIR, "test", IMAGE_SIZE, CELEBA_FRAME)
+    fills = ablation.fill_values(network, faces.pop("values"), run["REMOVAL"], device)
+
+    # What each method calls right as filters go: correct[method][split] is (steps + 1, N) bool.
+    order = np.argsort(values, kind="stable")[:MAX_REMOVED]
+    order = order[values[order] < 0]
+    margins = removal_margins(network, fills, order, faces, device, "shapley")
+    shifts = np.array([best_shift(margin, faces["choose"]) for margin in margins["choose"]])
+    correct = {"shapley": correct_calls(margins, faces), "shapley+threshold": correct_calls(margins, faces, shifts)}
+    shown = {split: faces[split] for split in ("report", "celeba")}
+    randoms = [f"random {index}" for index in range(RANDOM_ORDERS)]
+    for index, method in enumerate(randoms):
+        random = np.random.default_rng([SEED, index]).permutation(len(values))[:len(order)]
+        correct[method] = correct_calls(removal_margins(network, fills, random, shown, device, method), faces)
+
+    # The choosing set chooses; the report set only tells.
+    group = {split: some.group.numpy() for split, some in faces.items()}
+    best = {method: int(np.argmax([metrics.balanced(right, group["choose"]) for right in correct[method]["choose"]]))
+            for method in ("shapley", "shapley+threshold")}
+    chosen = {"nothing": ("shapley", 0), "threshold": ("shapley+threshold", 0), "shapley": ("shapley", best["shapley"]),
+              "shapley+threshold": ("shapley+threshold", best["shapley+threshold"])}
+    changes = {f"{after} against {before}": metrics.change(
+                   *(correct[chosen[name][0]]["report"][chosen[name][1]] for name in (before, after)),
+                   group["report"], SEED)
+               for before, after in (("nothing", "threshold"), ("nothing", "shapley"), ("threshold", "shapley"),
+                                     ("threshold", "shapley+threshold"))}
+
+    curves = pd.concat([
+        metrics.accuracy(right, group[split]).assign(method=method, n_removed=n, split=split)
+        for method, splits in correct.items() for split, steps in splits.items() for n, right in enumerate(steps)])
+    curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
+    table = summary(curves, chosen, randoms)
+    records.save_csv(f"{RECORDS_DIR}/eval.csv", curves)
+    with records.replacing(f"{RECORDS_DIR}/eval.png") as path:
+        draw_curves(curves, chosen, randoms, path)
+    with records.replacing(f"{RECORDS_DIR}/values.png") as path:
+        layers = [name for stage in model.chain(network)[0] for name in stage.names]
+        draw_values(values, order[:best["shapley"]], layers, path)
+    records.save_json(f"{RECORDS_DIR}/eval.json", {
+        **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
+        "n_removed": {method: n for method, (_, n) in chosen.items()},
+        "shift": {"threshold": shifts[0], "shapley+threshold": shifts[best["shapley+threshold"]]},
+        "removed_filters": order[:best["shapley"]].tolist(),
+        "auc_within_race": {method: metrics.auc_within_race(margins["report"][chosen[method][1]], faces["report"])
+                            for method in ("nothing", "shapley", "shapley+threshold")},
+        "table": table.to_dict("records"),
+        "changes": {name: change.to_dict("records") for name, change in changes.items()}})
+    report(table, changes, chosen)
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

@@ -1,0 +1,345 @@
+"""Step 2: the Shapley value of every filter, by a truncated multi-armed bandit (TMAB-Shapley).
+
+    python mab.py
+
+Reads squeezenet.pth and FairFace's set for the values. Writes under RECORDS_DIR: filters.csv,
+shapley_values.pkl, mab.json, and mab.npz, the state from which the same command goes on.
+
+A filter's value is its mean marginal V(S + filter) - V(S) over random orders of all filters, S being
+those that follow it (Ghorbani & Zou 2020). Positive: the filter helps. Negative: it harms.
+
+The estimator, tmab_shapley, needs numpy alone and takes any game as a function.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass, fields
+from statistics import NormalDist
+
+import numpy as np
+from tqdm import tqdm
+
+import records
+import settings
+from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
+
+# -----------------------------------------------------------------------------
+# the set that is sought
+TOP_K = 100             # its size
+WHICH = "lowest"        # lowest: the filters that harm most; highest: those that help most
+# the game
+REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
+IMAGES_PER_ROUND = 128  # the images that V(S) is the accuracy on, new ones in each round
+TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5
+# the intervals
+BOUND = "bernstein"     # bernstein (the paper's), sequence (anytime-valid) or clt (approximate)
+DELTA = 0.05            # chance that any interval ever misses
+EPS = 1e-4              # tolerance around the k-th value; the paper's
+# the budget
+MAX_ROUNDS = 1000       # random orders, if the set is not decided before; a higher number goes on
+SAVE_EVERY = 10         # rounds between saves
+# -----------------------------------------------------------------------------
+
+
+@dataclass
+class Estimate:
+    """All that a run knows: what tmab_shapley returns and what it goes on from. Arrays are (n_filters,)."""
+
+    values: np.ndarray     # float64, mean marginals: the Shapley values
+    ci_low: np.ndarray     # float64, confidence limits, which hold for all filters at once
+    ci_high: np.ndarray
+    samples: np.ndarray    # int64, marginals seen
+    truncated: np.ndarray  # int64, how many of those were truncated, that is, counted as 0
+    m2: np.ndarray         # float64, sum of squared deviations from the mean
+    sequence: np.ndarray   # (4, n_filters) float64, the running sums behind BOUND = "sequence"
+    active: np.ndarray     # bool, the paper's U: not told apart from the k-th value yet
+    status: np.ndarray     # "top" or "rest": certified by the intervals; else "undecided"
+    rounds: int = 0
+    evaluations: int = 0   # of V
+
+    @property
+    def decided(self):
+        """Whether the set of interest is: then it is the filters with status "top"."""
+        return not self.active.any()
+
+
+# ----------------------------------------------------------------------------- the algorithm
+
+
+def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, truncation=None, value_range=(-1.0, 1.0),
+                 bound="bernstein", max_rounds=1000, seed=0, window=16, chunk=16, state=None, on_round=None):
+    """Shapley values of a game and its k lowest or highest players (Algorithm 1 of the paper).
+
+    value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
+        V's chance, if it has any, is fixed by round_seed (one round_seed = one image batch).
+    truncation: once the mean of the last `window` V's along an order is below it, the marginals that
+        remain count as 0; None for none. The paper's rule is window=1.
+    value_range: (low, high) that no marginal leaves; the intervals are valid only if this is true.
+    chunk: coalitions per call of value; those past truncation are wasted.
+    state: an Estimate to go on from; on_round(state): called after every round.
+    Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
+    Raises ValueError for arguments out of range and for a V that is not finite.
+    """
+    if which not in ("lowest", "highest") or bound not in BOUNDS:
+        raise ValueError(f"which={which!r} must be lowest or highest, bound={bound!r} one of {', '.join(BOUNDS)}")
+    if not 0 < k < n_filters:
+        raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
+    if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and window > 0 and chunk > 0):
+        raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window and chunk")
+    state = state or _nothing_known(n_filters, value_range)
+    while not state.decided and state.rounds < max_rounds:
+        marginals, cut = _sample_order(value, state, seed, truncation, window, chunk)
+        _update(state, marginals, cut, value_range, delta)
+        state.ci_low, state.ci_high = BOUNDS[bound](state, value_range, delta)
+        _decide(state, k, which, eps)
+        state.rounds += 1
+        if on_round:
+            on_round(state)
+    return state
+
+
+def _nothing_known(n, value_range):
+    low, high = value_range
+    return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low)), ci_high=np.full(n, float(high)),
+                    samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n, dtype=np.int64), m2=np.zeros(n),
+                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), status=np.full(n, "undecided"))
+
+
+def _sample_order(value, state, seed, truncation, window, chunk):
+    """Remove all filters in one random order.
+
+    Returns marginals (n,), NaN for a filter that is not active, and cut (n,) bool, the truncated ones.
+    """
+    n = len(state.values)
+    rng = np.random.default_rng([seed, state.rounds])
+    order = rng.permutation(n)                           # order[p] is removed as the p-th
+    round_seed = int(rng.integers(2 ** 32))
+    place = np.argsort(order)                            # place[order[p]] = p
+    active = np.flatnonzero(state.active[order])         # places of active filters
+    points = np.union1d(active, active + 1)              # V is needed before and after each of them goes
+    v = np.full(n + 1, np.nan)                           # v[p]: V with the first p of the order removed
+    end = n                                              # the place from which on the order is truncated
+    for start in range(0, len(points), chunk):
+        now = points[start:start + chunk]
+        v[now] = value(place >= now[:, None], round_seed)
+        state.evaluations += len(now)
+        if not np.isfinite(v[now]).all():
+            raise ValueError(f"V is {v[now]} in round {state.rounds}; it must be finite")
+        if truncation is not None:
+            means = np.array([v[points[max(0, i - window + 1):i + 1]].mean() for i in range(start, start + len(now))])
+            if (means < truncation).any():
+                end = now[np.argmax(means < truncation)]
+                break
+    marginals, cut = np.full(n, np.nan), np.zeros(n, dtype=bool)
+    sampled = active[active < end]
+    marginals[order[sampled]] = v[sampled] - v[sampled + 1]
+    cut[order[active[active >= end]]] = True
+    marginals[cut] = 0.0
+    return marginals, cut
+
+
+def _update(state, marginals, cut, value_range, delta):
+    """Take a round's marginals into means, variances (Welford) and the sums of the confidence sequence."""
+    seen = ~np.isnan(marginals)
+    x = marginals[seen]
+    _update_sequence(state, seen, x, value_range, delta)
+    state.samples[seen] += 1
+    deviation = x - state.values[seen]
+    state.values[seen] += deviation / state.samples[seen]
+    state.m2[seen] += deviation * (x - state.values[seen])
+    state.truncated[cut] += 1
+
+
+def _decide(state, k, which, eps):
+    """Which filters are certified, and which are still active.
+
+    Active is the paper's U: the interval, less eps at both ends, holds the k-th value. Its threshold
+    is an estimate, so a filter is called certified before the end only if the intervals alone prove
+    that it is, up to 2 eps, among the k, or that it is not.
+    """
+    sign = 1 if which == "highest" else -1
+    values = sign * state.values
+    low, high = (state.ci_low, state.ci_high) if sign == 1 else (-state.ci_high, -state.ci_low)
+    kth = np.partition(values, -k)[-k]
+    state.active = (low + eps < kth) & (kth < high - eps)
+    if state.decided:
+        top = np.zeros(len(values), dtype=bool)
+        top[np.argsort(-values, kind="stable")[:k]] = True
+        rest = ~top
+    else:
+        n, narrow = len(values), high <= low + 2 * eps
+        may_exceed = n - np.searchsorted(np.sort(high), low + 2 * eps, side="right") - ~narrow
+        surely_exceed = n - np.searchsorted(np.sort(low), high - 2 * eps, side="left") - narrow
+        top, rest = may_exceed < k, surely_exceed >= k
+    state.status = np.select([top & ~rest, rest & ~top], ["top", "rest"], "undecided")
+
+
+# ----------------------------------------------------------------------------- the intervals
+
+
+def bernstein(state, value_range, delta):
+    """Empirical Bernstein (Maurer & Pontil 2009, Theorem 4), as in the paper, but valid at every look.
+
+    The m-th look at one of n filters may miss, at either side, with chance delta / (2 n m (m + 1)):
+    over all filters, looks and sides that adds up to delta.
+    """
+    n, m = len(state.samples), np.maximum(state.samples, 2)
+    log = np.log(4 * n * m * (m + 1) / delta)
+    half = np.sqrt(2 * state.m2 / (m - 1) * log / m) + 7 / 3 * (value_range[1] - value_range[0]) * log / (m - 1)
+    return _limits(state, state.values, half, value_range)
+
+
+def sequence(state, value_range, delta):
+    """Predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas 2023, Theorem 2)."""
+    low, high = value_range
+    weight, weighted, spread, _ = state.sequence
+    weight = np.where(weight > 0, weight, np.inf)
+    half = (np.log(2 * len(state.samples) / delta) + spread) / weight
+    half = np.where(np.isinf(weight), 1.0, half)
+    return _limits(state, low + (high - low) * weighted / weight, (high - low) * half, value_range)
+
+
+def _update_sequence(state, seen, x, value_range, delta):
+    """Before the other statistics take x in: the bet on it may depend on earlier samples only."""
+    low, high = value_range
+    x = (x - low) / (high - low)                                        # now in [0, 1]
+    weight, weighted, spread, squares = state.sequence[:, seen]
+    t = state.samples[seen]
+    mean = (0.5 + t * (state.values[seen] - low) / (high - low)) / (t + 1)
+    variance = (0.25 + squares) / (t + 1)
+    log = np.log(2 * len(state.samples) / delta)
+    bet = np.minimum(np.sqrt(2 * log / (variance * (t + 1) * np.log(t + 2))), 0.75)
+    spread = spread + (x - mean) ** 2 * (-np.log1p(-bet) - bet)
+    mean = (mean * (t + 1) + x) / (t + 2)
+    state.sequence[:, seen] = weight + bet, weighted + bet * x, spread, squares + (x - mean) ** 2
+
+
+def clt(state, value_range, delta):
+    """Normal approximation over n filters: not valid for small samples, nor for looking every round."""
+    m = np.maximum(state.samples, 2)
+    z = NormalDist().inv_cdf(1 - delta / (2 * len(m)))
+    return _limits(state, state.values, z * np.sqrt(state.m2 / (m - 1) / m), value_range)
+
+
+def _limits(state, centre, half, value_range):
+    """centre -+ half inside value_range, which is all that is known after fewer than two samples."""
+    half = np.where(state.samples < 2, np.inf, half)
+    return np.maximum(centre - half, value_range[0]), np.minimum(centre + half, value_range[1])
+
+
+BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
+
+
+# ----------------------------------------------------------------------------- the network's filters
+
+
+def reliability(state):
+    """1 - mean squared standard error / variance of the values: 1 = exact, about 0 = only noise."""
+    m = np.maximum(state.samples, 2)
+    return 1 - (state.m2 / (m - 1) / m).mean() / state.values.var()
+
+
+def load_state(path, run):
+    """The Estimate saved at `path`, or None; Stop if it belongs to a run with other settings than `run`."""
+    if not os.path.exists(path):
+        return None
+    arrays = records.load_npz(path, "mab.py")
+    try:
+        before = json.loads(str(arrays.pop("run")))
+        state = Estimate(**arrays)
+    except (KeyError, TypeError, ValueError):
+        raise Stop(f"{path} is not a record of this mab.py; move it away or give another --RECORDS_DIR") from None
+    state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
+    changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
+    if changed:
+        raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "
+                   "or start anew with another --RECORDS_DIR")
+    return state
+
+
+def save(state, run, layers, channels, seconds, device):
+    """Write all records of a run."""
+    import pandas as pd
+
+    records.save_csv(f"{RECORDS_DIR}/filters.csv", pd.DataFrame({
+        "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": state.values,
+        "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
+        "status": state.status}))
+    records.save_pickle(f"{RECORDS_DIR}/shapley_values.pkl", state.values)
+    records.save_json(f"{RECORDS_DIR}/mab.json", {
+        **records.about(settings.chosen(globals()), seconds, device), "run": run,
+        "rounds": state.rounds, "evaluations": state.evaluations, "decided": state.decided,
+        "certified": int((state.status != "undecided").sum()), "undecided": int(state.active.sum()),
+        "negative": int((state.values < 0).sum()), "reliability": reliability(state),
+        "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
+        "widest_interval": float((state.ci_high - state.ci_low).max()),
+        "truncated_share": float(state.truncated.sum() / max(1, state.samples.sum()))})
+
+    # Last, so that no state is ever newer than the files that go with it.
+    arrays = {field.name: getattr(state, field.name) for field in fields(state)}
+    records.save_npz(f"{RECORDS_DIR}/mab.npz", run=json.dumps(run), **arrays)
+
+
+def main():
+    import torch  # here, so that the estimator can be imported without it
+
+    import ablation
+    import datasets
+    import model
+
+    device = model.device_of(DEVICE)
+    network = model.load(settings.weights_path(RECORDS_DIR), ARCH, IMAGE_SIZE).to(device)
+    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+    fills = ablation.fill_values(network, faces, REMOVAL, device)
+    value = ablation.BatchAccuracy(network, fills, faces, IMAGES_PER_ROUND, device)
+    stages, _ = model.chain(network)
+    layers = [name for stage in stages for name in stage.names]
+    channels = [channel for stage in stages for channel in stage.channels]
+
+    # What a saved state must share with this run to be gone on from.
+    run = {name: settings.chosen(globals())[name] for name in (
+        "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
+        "BOUND", "DELTA", "EPS")} | {"network": model.digest(network), "images": datasets.digest(faces)}
+    state = load_state(f"{RECORDS_DIR}/mab.npz", json.loads(json.dumps(run)))
+    seconds = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["seconds"] if state else 0.0
+    started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
+
+    interrupted = []  # a signal is heeded between rounds, when the state is whole
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: interrupted.append(True))
+    bar = tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True)
+
+    def keep_record(state):
+        save(state, run, layers, channels, seconds + time.time() - started, str(device))
+
+    def on_round(state):
+        bar.update()
+        per_second = (state.evaluations - evaluations) / (time.time() - started)
+        bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
+                            f"{per_second:.0f} V/s, reliability {reliability(state):.2f}")
+        if interrupted or state.rounds % SAVE_EVERY == 0:
+            keep_record(state)
+        if interrupted:
+            bar.close()
+            raise KeyboardInterrupt
+
+    try:
+        state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, state=state, on_round=on_round)
+    except ValueError as error:
+        raise Stop(error) from None
+    bar.close()
+    keep_record(state)
+    print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}. "
+          f"{(state.values < 0).sum()} of {len(layers)} values are negative; the intervals prove it of "
+          f"{(state.ci_high < 0).sum()}.")
+    certified = (state.status == "top").sum()
+    print(f"The {TOP_K} {WHICH} are decided." if state.decided else
+          f"The {TOP_K} {WHICH} are not decided: {certified} certified, {state.active.sum()} filters undecided. "
+          "The values are a ranking, their intervals in filters.csv.")
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

@@ -1,0 +1,77 @@
+"""Accuracy by group, and its intervals (all of 95 %)."""
+
+import numpy as np
+import pandas as pd
+
+from datasets import GROUP_NAMES, GROUPS
+
+Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
+
+
+def wilson(hits, n):
+    """Wilson's interval of the proportion hits / n: (low, high)."""
+    p, z = hits / n, Z ** 2 / n
+    centre, half = p + z / 2, np.sqrt(z * (p * (1 - p) + z / 4))
+    return (centre - half) / (1 + z), (centre + half) / (1 + z)
+
+
+def accuracy(correct, group):
+    """Accuracy of each group, then of "balanced" (their unweighted mean) and "worst" (the lowest).
+
+    correct (N,) bool; group (N,) int: index into GROUPS, or -1 everywhere for a set without groups,
+    which gives one row, "all". Columns: group, accuracy, ci_low, ci_high, n_images.
+    """
+    rows = []
+    for index in np.unique(group):
+        n, hits = int((group == index).sum()), int(correct[group == index].sum())
+        rows.append(("all" if index < 0 else GROUP_NAMES[index], hits / n, *wilson(hits, n), n))
+    if len(rows) > 1:
+        share, n = np.array([row[1] for row in rows]), np.array([row[4] for row in rows])
+        half = Z * np.sqrt((share * (1 - share) / n).sum()) / len(rows)
+        worst = rows[share.argmin()]
+        rows += [("balanced", share.mean(), share.mean() - half, share.mean() + half, int(n.sum())), ("worst", *worst[1:])]
+    return pd.DataFrame(rows, columns=["group", "accuracy", "ci_low", "ci_high", "n_images"])
+
+
+def balanced(correct, group):
+    """The unweighted mean of the groups' accuracies."""
+    return np.mean([correct[group == index].mean() for index in np.unique(group)])
+
+
+def change(before, after, group, seed, resamples=10_000):
+    """Change of accuracy, after - before, of each group and balanced, with paired bootstrap intervals.
+
+    before, after (N,) bool of the same images; group (N,) int. Columns: group, change, ci_low, ci_high.
+    An image's change is -1, 0 or 1, so resampling a group's images is a multinomial draw of their counts.
+    """
+    rng = np.random.default_rng(seed)
+    means, draws = [], []
+    for index in np.unique(group):
+        difference = after[group == index].astype(int) - before[group == index]
+        share = [(difference == step).mean() for step in (-1, 0, 1)]
+        counts = rng.multinomial(len(difference), share, size=resamples)
+        means.append(difference.mean())
+        draws.append((counts[:, 2] - counts[:, 0]) / len(difference))
+    means.append(np.mean(means))
+    draws.append(np.mean(draws, axis=0))
+    low, high = np.percentile(draws, [2.5, 97.5], axis=1)
+    return pd.DataFrame({"group": [GROUP_NAMES[index] for index in np.unique(group)] + ["balanced"],
+                         "change": means, "ci_low": low, "ci_high": high})
+
+
+def auc_within_race(margin, faces):
+    """{race: chance that a man's margin is above that of a woman of the same race}. No threshold moves it."""
+    result = {}
+    for race in dict.fromkeys(race for race, _ in GROUPS):
+        ranks = {gender: GROUPS.index((race, gender)) for gender in ("Male", "Female")}
+        men, women = (margin[faces.group.numpy() == ranks[gender]] for gender in ("Male", "Female"))
+        rank_sum = pd.Series(np.concatenate([men, women])).rank()[:len(men)].sum()
+        result[race] = (rank_sum - len(men) * (len(men) + 1) / 2) / (len(men) * len(women))
+    return result
+
+
+def percent(table):
+    """Rows of accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
+    name, sign = ("change", "+") if "change" in table else ("accuracy", "")
+    return [f"{100 * mean:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
+            for mean, low, high in zip(table[name], table["ci_low"], table["ci_high"])]

@@ -1,0 +1,100 @@
+"""Step 1: fine-tune a SqueezeNet on CelebA's gender labels and measure it on FairFace, group by group.
+
+    python train_squeeze.py
+
+Writes squeezenet.pth and RECORDS_DIR/train_squeeze.json. FairFace accuracy is measured on the choosing
+set: the report set stays closed until eval.py. Interrupted, the same command goes on from the last epoch.
+"""
+
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+import datasets
+import metrics
+import model
+import records
+import settings
+from settings import (ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, WEIGHTS,
+                      Stop)
+
+# -----------------------------------------------------------------------------
+EPOCHS = 2            # the original's
+BATCH_SIZE = 64       # images a step
+LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
+# -----------------------------------------------------------------------------
+
+
+def train(network, faces, val, device, state_path):
+    """Fine-tune for EPOCHS. Saves after each of them what it takes to go on exactly from there."""
+    steps = -(-len(faces.male) // BATCH_SIZE)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * steps, pct_start=0.1)
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    run = {name: settings.chosen(globals())[name] for name in (
+        "ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")}
+    run["images"] = datasets.digest(faces)
+    done = _load_state(state_path, run, parts)
+    for epoch in range(done, EPOCHS):
+        torch.manual_seed(SEED * 1000 + epoch)  # dropout knows no other generator
+        rng = np.random.default_rng([SEED, epoch])
+        loss, correct = model.epoch(network, faces, device, BATCH_SIZE, optimizer, schedule, rng,
+                                    bar=f"epoch {epoch + 1} of {EPOCHS}")
+        val_loss, val_correct = model.epoch(network, val, device, BATCH_SIZE)
+        print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss:.3f}, accuracy {correct.float().mean():.1%}; "
+              f"CelebA val: loss {val_loss:.3f}, accuracy {val_correct.float().mean():.1%}", flush=True)
+        with records.replacing(state_path) as temporary:
+            torch.save({"run": run, "epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}},
+                       temporary)
+
+
+def _load_state(path, run, parts):
+    """Load an interrupted training into `parts`; returns the number of epochs that it had finished."""
+    if not os.path.exists(path):
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        changed = [f"{name}={state['run'].get(name)} there, {run[name]} now"
+                   for name in run if state["run"].get(name) != run[name]]
+        if not changed:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            return state["epoch"]
+    except Exception as error:  # see model._read_weights
+        raise Stop(f"{path} is damaged ({type(error).__name__}); delete it to train from the start") from None
+    raise Stop(f"{path} is an interrupted training with other settings ({'; '.join(changed)}); set them back, "
+               "delete it, or give another --RECORDS_DIR")
+
+
+def main():
+    started = time.time()
+    device = model.device_of(DEVICE)
+    if EPOCHS < 1 or BATCH_SIZE < 1:
+        raise Stop("EPOCHS and BATCH_SIZE must be at least 1")
+    celeba = {split: datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME) for split in ("train", "val", "test")}
+    choose = datasets.fairface(DATA_DIR, "choose", IMAGE_SIZE, FAIRFACE_FRAME)
+    torch.manual_seed(SEED)
+    network = model.squeezenet(ARCH, WEIGHTS).to(device)
+    state_path = f"{RECORDS_DIR}/train_state.pth"
+    train(network, celeba["train"], celeba["val"], device, state_path)
+    model.save(settings.weights_path(RECORDS_DIR), network, ARCH, IMAGE_SIZE)
+
+    tables = []
+    for name, some in (("CelebA val", celeba["val"]), ("CelebA test", celeba["test"]), ("FairFace choose", choose)):
+        _, correct = model.epoch(network, some, device, BATCH_SIZE)
+        tables.append(metrics.accuracy(correct.numpy(), some.group.numpy()).assign(set=name))
+    table = pd.concat(tables, ignore_index=True)
+    records.save_json(f"{RECORDS_DIR}/train_squeeze.json", {
+        **records.about(settings.chosen(globals()), time.time() - started, str(device)),
+        "network": model.digest(network), "accuracy": table.to_dict("records")})
+    os.remove(state_path)
+    table["accuracy in %, 95 % interval"] = metrics.percent(table)
+    print(table[["set", "group", "accuracy in %, 95 % interval"]].to_string(index=False))
+    print(f"{settings.weights_path(RECORDS_DIR)} written. Next: python mab.py")
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

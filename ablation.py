@@ -79,7 +79,7 @@ class BatchAccuracy:
     """
 
     def __init__(self, network, fills, faces, images_per_round, device):
-        if images_per_round % len(GROUPS):
+        if images_per_round < 1 or images_per_round % len(GROUPS):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(GROUPS)}, the groups")
         self.network, self.fills, self.faces, self.device = network, fills, faces, device
         self.rows = [np.flatnonzero(faces.group.numpy() == group) for group in range(len(GROUPS))]

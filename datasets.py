@@ -219,17 +219,13 @@ def _decode(name, paths, image_size, frame):
     digest = hashlib.sha256(json.dumps([stats, image_size, frame]).encode()).hexdigest()[:16]
     cache = os.path.join(CACHE_DIR, f"{name}-{image_size}px-{digest}.npy")
     if not os.path.exists(cache):
-        with replacing(cache) as temporary:
-            shape = (len(paths), image_size, image_size, 3)
-            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-
-            def store(row):
-                images[row] = _read_image(paths[row], image_size, frame)
-
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets other threads run while it decodes
-                for _ in tqdm(pool.map(store, range(len(paths))), f"decoding {name}", len(paths), unit=" images"):
-                    pass
-            images.flush()
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), image_size, image_size, 3)}
+        with (replacing(cache) as temporary, open(temporary, "wb") as file,
+              ThreadPoolExecutor(os.cpu_count()) as pool):  # Pillow lets other threads run while it decodes
+            np.lib.format.write_array_header_1_0(file, header)
+            decoded = pool.map(lambda path: _read_image(path, image_size, frame), paths)
+            for image in tqdm(decoded, f"decoding {name}", len(paths), unit=" images"):
+                file.write(image)
     try:
         images = np.load(cache, mmap_mode="c")
     except (ValueError, EOFError):

@@ -67,9 +67,12 @@ def load_values(path):
     """What mab.py found: values (n_filters,) and the settings of its run. Raises Stop."""
     arrays = records.load_npz(path, "mab.py")
     try:
-        return arrays["values"], json.loads(str(arrays["run"]))
-    except (KeyError, ValueError):
-        raise Stop(f"{path} is not a record of mab.py; run mab.py with another --RECORDS_DIR") from None
+        values, run = arrays["values"], json.loads(str(arrays["run"]))
+        if not isinstance(run["network"], str) or not isinstance(run["REMOVAL"], str):
+            raise TypeError
+        return values, run
+    except (KeyError, TypeError, ValueError):
+        raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
 
 def summary(curves, chosen, randoms):
@@ -100,7 +103,7 @@ def report(table, changes, chosen):
         print("\nNo removal improves balanced accuracy on the choosing set, so none is made.")
 
 
-def draw_curves(curves, chosen, randoms, path):
+def draw_curves(curves, chosen, randoms):
     """Accuracy on the report set against the number of filters removed."""
     from matplotlib.figure import Figure
 
@@ -130,10 +133,10 @@ def draw_curves(curves, chosen, randoms, path):
         axis.set(xlabel="filters removed, most negative first")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def draw_values(values, removed, layers, path):
+def draw_values(values, removed, layers):
     """The distribution of values, and in which layers the removed filters lie."""
     from matplotlib.figure import Figure
 
@@ -155,11 +158,13 @@ def draw_values(values, removed, layers, path):
     for axis in (left, right):
         axis.grid(alpha=0.3)
     left.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def main():
     started = time.time()
+    for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
+        settings.require(name, value, value >= 0, "0 or more")
     device = model.device_of(DEVICE)
     values, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
@@ -201,21 +206,21 @@ def main():
         for method, splits in correct.items() for split, steps in splits.items() for n, right in enumerate(steps)])
     curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
     table = summary(curves, chosen, randoms)
-    records.save_csv(f"{RECORDS_DIR}/eval.csv", curves)
-    with records.replacing(f"{RECORDS_DIR}/eval.png") as path:
-        draw_curves(curves, chosen, randoms, path)
-    with records.replacing(f"{RECORDS_DIR}/values.png") as path:
-        layers = [name for stage in model.chain(network)[0] for name in stage.names]
-        draw_values(values, order[:best["shapley"]], layers, path)
-    records.save_json(f"{RECORDS_DIR}/eval.json", {
-        **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
-        "n_removed": {method: n for method, (_, n) in chosen.items()},
-        "shift": {"threshold": shifts[0], "shapley+threshold": shifts[best["shapley+threshold"]]},
-        "removed_filters": order[:best["shapley"]].tolist(),
-        "auc_within_race": {method: metrics.auc_within_race(margins["report"][chosen[method][1]], faces["report"])
-                            for method in ("nothing", "shapley", "shapley+threshold")},
-        "table": table.to_dict("records"),
-        "changes": {name: change.to_dict("records") for name, change in changes.items()}})
+    removed = order[:best["shapley"]]
+    layers = [name for stage in model.chain(network)[0] for name in stage.names]
+    records.save({
+        f"{RECORDS_DIR}/eval.json": {
+            **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
+            "n_removed": {method: n for method, (_, n) in chosen.items()},
+            "shift": {"threshold": shifts[0], "shapley+threshold": shifts[best["shapley+threshold"]]},
+            "removed_filters": removed.tolist(),
+            "auc_within_race": {method: metrics.auc_within_race(margins["report"][chosen[method][1]], faces["report"])
+                                for method in ("nothing", "shapley", "shapley+threshold")},
+            "table": table.to_dict("records"),
+            "changes": {name: change.to_dict("records") for name, change in changes.items()}},
+        f"{RECORDS_DIR}/eval.csv": curves,
+        f"{RECORDS_DIR}/eval.png": draw_curves(curves, chosen, randoms),
+        f"{RECORDS_DIR}/values.png": draw_values(values, removed, layers)})
     report(table, changes, chosen)
 
 

@@ -236,109 +236,112 @@ BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
 
 
 def reliability(state):
-    """1 - mean squared standard error / variance of the values: 1 = exact, about 0 = only noise."""
+    """1 - mean squared standard error / variance of the values: near 1 = precise, near 0 = only noise."""
     m = np.maximum(state.samples, 2)
-    return 1 - (state.m2 / (m - 1) / m).mean() / state.values.var()
+    variance = state.values.var()
+    return float(1 - (state.m2 / (m - 1) / m).mean() / variance) if variance > 0 else 0.0
 
 
-def load_state(path, run):
-    """The Estimate saved at `path`, or None; Stop if it belongs to a run with other settings than `run`."""
+def load_state(run):
+    """The saved Estimate and the seconds it took, or (None, 0.0). Stop if its run had other settings."""
+    path = f"{RECORDS_DIR}/mab.npz"
     if not os.path.exists(path):
-        return None
+        return None, 0.0
     arrays = records.load_npz(path, "mab.py")
     try:
         before = json.loads(str(arrays.pop("run")))
         state = Estimate(**arrays)
-    except (KeyError, TypeError, ValueError):
-        raise Stop(f"{path} is not a record of this mab.py; move it away or give another --RECORDS_DIR") from None
-    state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
-    changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
+        state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
+        seconds = float(records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["seconds"])
+        changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Stop(f"{path} or the mab.json beside it is not a record of mab.py; move both away "
+                   "or give another --RECORDS_DIR") from None
     if changed:
         raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "
-                   "or start anew with another --RECORDS_DIR")
-    return state
+                   "or give another --RECORDS_DIR to start anew")
+    return state, seconds
 
 
 def save(state, run, layers, channels, seconds, device):
     """Write all records of a run."""
     import pandas as pd
 
-    records.save_csv(f"{RECORDS_DIR}/filters.csv", pd.DataFrame({
-        "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": state.values,
-        "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
-        "status": state.status}))
-    records.save_pickle(f"{RECORDS_DIR}/shapley_values.pkl", state.values)
-    records.save_json(f"{RECORDS_DIR}/mab.json", {
-        **records.about(settings.chosen(globals()), seconds, device), "run": run,
-        "rounds": state.rounds, "evaluations": state.evaluations, "decided": state.decided,
-        "certified": int((state.status != "undecided").sum()), "undecided": int(state.active.sum()),
-        "negative": int((state.values < 0).sum()), "reliability": reliability(state),
-        "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
-        "widest_interval": float((state.ci_high - state.ci_low).max()),
-        "truncated_share": float(state.truncated.sum() / max(1, state.samples.sum()))})
+    records.save({
+        f"{RECORDS_DIR}/mab.npz": {
+            "run": json.dumps(run), **{field.name: getattr(state, field.name) for field in fields(state)}},
+        f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
+            "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": state.values,
+            "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
+            "status": state.status}),
+        f"{RECORDS_DIR}/shapley_values.pkl": state.values,
+        f"{RECORDS_DIR}/mab.json": {
+            **records.about(settings.chosen(globals()), seconds, device), "run": run,
+            "rounds": state.rounds, "evaluations": state.evaluations, "decided": bool(state.decided),
+            "certified": int((state.status == "top").sum()), "undecided": int(state.active.sum()),
+            "negative": int((state.values < 0).sum()), "reliability": reliability(state),
+            "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
+            "widest_interval": float((state.ci_high - state.ci_low).max()),
+            "truncated_share": float(state.truncated.sum() / state.samples.sum())}})
 
-    # Last, so that no state is ever newer than the files that go with it.
-    arrays = {field.name: getattr(state, field.name) for field in fields(state)}
-    records.save_npz(f"{RECORDS_DIR}/mab.npz", run=json.dumps(run), **arrays)
+
+def check_constants():
+    for name, value, holds, rule in (
+            ("WHICH", WHICH, WHICH in ("lowest", "highest"), "lowest or highest"),
+            ("BOUND", BOUND, BOUND in BOUNDS, " or ".join(BOUNDS)),
+            ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
+            ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
+            ("SAVE_EVERY", SAVE_EVERY, SAVE_EVERY >= 1, "at least 1")):
+        settings.require(name, value, holds, rule)
 
 
 def main():
-    import torch  # here, so that the estimator can be imported without it
-
-    import ablation
+    import ablation  # these need torch; the estimator does not
     import datasets
     import model
 
+    check_constants()
     device = model.device_of(DEVICE)
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH, IMAGE_SIZE).to(device)
-    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
-    fills = ablation.fill_values(network, faces, REMOVAL, device)
-    value = ablation.BatchAccuracy(network, fills, faces, IMAGES_PER_ROUND, device)
     stages, _ = model.chain(network)
     layers = [name for stage in stages for name in stage.names]
     channels = [channel for stage in stages for channel in stage.channels]
+    settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
+    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+    fills = ablation.fill_values(network, faces, REMOVAL, device)
+    value = ablation.BatchAccuracy(network, fills, faces, IMAGES_PER_ROUND, device)
 
     # What a saved state must share with this run to be gone on from.
-    run = {name: settings.chosen(globals())[name] for name in (
+    run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "BOUND", "DELTA", "EPS")} | {"network": model.digest(network), "images": datasets.digest(faces)}
-    state = load_state(f"{RECORDS_DIR}/mab.npz", json.loads(json.dumps(run)))
-    seconds = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["seconds"] if state else 0.0
+    state, seconds = load_state(json.loads(json.dumps(run)))
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
-
     interrupted = []  # a signal is heeded between rounds, when the state is whole
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: interrupted.append(True))
-    bar = tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True)
 
-    def keep_record(state):
-        save(state, run, layers, channels, seconds + time.time() - started, str(device))
+    with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True) as bar:
+        def on_round(state):
+            done = state.decided or state.rounds == MAX_ROUNDS
+            if done or interrupted or state.rounds % SAVE_EVERY == 0:
+                save(state, run, layers, channels, seconds + time.time() - started, str(device))
+            speed = (state.evaluations - evaluations) / (time.time() - started)
+            bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval "
+                                f"{(state.ci_high - state.ci_low).max():.3f}, reliability {reliability(state):.2f}, "
+                                f"{speed:.0f} V/s")
+            bar.update()
+            if interrupted and not done:
+                raise KeyboardInterrupt
 
-    def on_round(state):
-        bar.update()
-        per_second = (state.evaluations - evaluations) / (time.time() - started)
-        bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
-                            f"{per_second:.0f} V/s, reliability {reliability(state):.2f}")
-        if interrupted or state.rounds % SAVE_EVERY == 0:
-            keep_record(state)
-        if interrupted:
-            bar.close()
-            raise KeyboardInterrupt
-
-    try:
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
                              bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, state=state, on_round=on_round)
-    except ValueError as error:
-        raise Stop(error) from None
-    bar.close()
-    keep_record(state)
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}. "
           f"{(state.values < 0).sum()} of {len(layers)} values are negative; the intervals prove it of "
           f"{(state.ci_high < 0).sum()}.")
-    certified = (state.status == "top").sum()
     print(f"The {TOP_K} {WHICH} are decided." if state.decided else
-          f"The {TOP_K} {WHICH} are not decided: {certified} certified, {state.active.sum()} filters undecided. "
-          "The values are a ranking, their intervals in filters.csv.")
+          f"The {TOP_K} {WHICH} are not decided: {(state.status == 'top').sum()} are certified. "
+          "Until then the values are a best guess; filters.csv has their intervals.")
 
 
 if __name__ == "__main__":

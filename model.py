@@ -6,6 +6,7 @@ logits: outputs of the network, not filters. squeezenet1_1 has 2,944 filters, sq
 
 import hashlib
 import os
+import warnings
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ from torch.nn.functional import cross_entropy
 from torchvision.models.squeezenet import Fire
 from tqdm import tqdm
 
+import records
 from datasets import normalise
-from records import replacing
 from settings import Stop
 
 ARCHS = ("squeezenet1_1", "squeezenet1_0")
@@ -45,33 +46,31 @@ def squeezenet(arch, weights):
     # good (the loss stays at ln 2). A positive bias keeps them alive.
     nn.init.constant_(network.classifier[1].bias, 1.0)
     if weights != "none":
-        state = _imagenet(arch) if weights == "imagenet" else _read_weights(weights)["state_dict"]
-        if state.get("classifier.1.bias", torch.empty(0)).shape != (len(CLASSES),):
-            state = {name: value for name, value in state.items() if not name.startswith("classifier")}
-            state |= network.classifier.state_dict(prefix="classifier.")
+        state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
+        head = network.classifier.state_dict(prefix="classifier.")
+        if any(getattr(state.get(name), "shape", None) != value.shape for name, value in head.items()):
+            state = {**state, **head}
         _load(network, state, arch, weights)
     return network.to(memory_format=torch.channels_last)
 
 
 def save(path, network, arch, image_size):
     """Write a checkpoint that torch.load(path, weights_only=True) reads."""
-    checkpoint = {"arch": arch, "image_size": image_size, "state_dict": network.state_dict()}
-    with replacing(path) as temporary:
-        torch.save(checkpoint, temporary)
+    records.save({path: {"arch": arch, "image_size": image_size, "state_dict": network.state_dict()}})
 
 
 def load(path, arch, image_size):
     """The network of a checkpoint by `save`, or of a plain state dict with two classes. Raises Stop."""
     if not os.path.exists(path):
         raise Stop(f"{path} is missing; run train_squeeze.py first, with the same RECORDS_DIR")
-    checkpoint = _read_weights(path)
+    checkpoint = read(path)
     for name, given in (("arch", arch), ("image_size", image_size)):
         made = checkpoint.get(name, given)
         if made != given:
             raise Stop(f"{path} was trained with {name.upper()}={made}, not {given}; "
                        f"give --{name.upper()}={made}, or train anew under another RECORDS_DIR")
     network = squeezenet(arch, "none")
-    _load(network, checkpoint["state_dict"], arch, path)
+    _load(network, checkpoint.get("state_dict", checkpoint), arch, path)
     return network.eval()
 
 
@@ -86,28 +85,45 @@ def digest(network):
 def chain(network):
     """Cut a SqueezeNet into stages and head: network(x) = head(stage_L(... stage_1(x))).
 
-    Returns (list of Stage, head). The filters of all stages, in order, are the players.
+    Returns (list of Stage, head), to be called without gradients. The filters of all stages, in
+    order, are the players.
     """
     names = {module: name for name, module in network.named_modules()}
     stages, before = [], []  # `before`: the pooling in front of the next stage
 
-    def add(forward, convs):
-        pooled = nn.Sequential(*before)
-        stages.append(Stage(lambda x: torch.relu(forward(pooled(x))),
+    def add(*convs):
+        stages.append(Stage(_Convs(nn.Sequential(*before), convs),
                             [names[conv] for conv in convs for _ in range(conv.out_channels)],
                             [channel for conv in convs for channel in range(conv.out_channels)]))
         before.clear()
 
     for module in network.features:
         if isinstance(module, nn.Conv2d):
-            add(module, [module])
+            add(module)
         elif isinstance(module, Fire):
-            wide = [module.expand1x1, module.expand3x3]
-            add(module.squeeze, [module.squeeze])
-            add(lambda x, wide=wide: torch.cat([conv(x) for conv in wide], dim=1), wide)
+            add(module.squeeze)
+            add(module.expand1x1, module.expand3x3)
         elif not isinstance(module, nn.ReLU):  # each stage has its own
             before.append(module)
     return stages, lambda x: network.classifier(x).flatten(1)
+
+
+class _Convs:
+    """x -> ReLU of one or more convs of the pooled x, side by side. Without gradients."""
+
+    def __init__(self, pool, convs):
+        self.pool, self.convs = pool, convs
+
+    def __call__(self, x):
+        parts = [conv(x) for x in [self.pool(x)] for conv in self.convs]
+        if len(parts) == 1:
+            return parts[0].relu_()
+        channels = np.cumsum([0] + [part.shape[1] for part in parts])
+        out = torch.empty((len(x), channels[-1], *parts[0].shape[2:]), device=x.device,
+                          memory_format=torch.channels_last)
+        for part, start, end in zip(parts, channels, channels[1:]):  # one pass for both torch.relu and torch.cat
+            torch.clamp_min(part, 0, out=out[:, start:end])
+        return out
 
 
 def epoch(network, faces, device, batch_size, optimizer=None, schedule=None, rng=None, bar=""):
@@ -148,8 +164,8 @@ def device_of(name):
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise Stop(f"DEVICE={name}: PyTorch sees no CUDA GPU here; give --DEVICE=cpu or auto")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
+        return torch.zeros(1, device=name).cpu() is not None and torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise Stop(f"DEVICE={name}: PyTorch has no such device here; give auto, cpu or cuda") from None
 
 
@@ -161,19 +177,25 @@ def _imagenet(arch):
                    "or --WEIGHTS=none to train from scratch") from None
 
 
-def _read_weights(path):
+def _state_dict(path):
+    if not os.path.exists(path):
+        raise Stop(f"WEIGHTS={path}: no such file; give imagenet, none, or the path of a state dict")
+    checkpoint = read(path)
+    return checkpoint.get("state_dict", checkpoint)
+
+
+def read(path):
+    """What torch.save wrote, if it is a dict of tensors and plain values; never unpickles. Raises Stop."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise Stop(f"WEIGHTS={path}: no such file; give imagenet, none, or the path of a state dict") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch has to say of foreign files is said below
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError
+        return state
     except Exception as error:  # torch raises a dozen kinds for truncated files and for pickles of anything else
-        raise Stop(f"{path} is damaged or not a state dict ({type(error).__name__}); "
-                   "replace it, or delete it and train again") from None
-    if isinstance(state, dict) and "state_dict" not in state:
-        state = {"state_dict": state}
-    if not isinstance(state, dict) or not isinstance(state["state_dict"], dict):
-        raise Stop(f"{path} holds no state dict; replace it, or delete it and train again")
-    return state
+        raise Stop(f"{path} is damaged or holds no weights ({type(error).__name__}); "
+                   "give another file, or delete it and train again") from None
 
 
 def _load(network, state, arch, path):

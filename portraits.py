@@ -359,7 +359,7 @@ def write_table(path, header, rows):
         csv.writer(file).writerows([header, *rows])
 
 
-def write(folder, seed=0, train=4000, val=600, test=600, fairface_train=225, fairface_val=225,
+def write(folder, seed=0, train=4000, val=600, test=600, fairface_train=600, fairface_val=225,
           composition=COMPOSITION, overlap=.4, workers=2):
     """
     Write both sets under `folder`: celeba/ with train, val and test portraits, and fairface/ with

@@ -1,8 +1,9 @@
-"""Records: read with care, written whole or not at all.
+"""Records: read with care, written all together or not at all.
 
-`python records.py` rewrites the README's tables from the records; a test fails when they differ.
+`python records.py` writes the README's tables anew from cur_records/; a test fails when they differ.
 """
 
+import io
 import json
 import os
 import pickle
@@ -10,7 +11,7 @@ import platform
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -19,63 +20,79 @@ from settings import Stop
 
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`; it takes the place of `path` only when all went well."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    """Yield a temporary path beside `path`, which takes the place of `path` if all goes well. Raises Stop."""
     root, extension = os.path.splitext(path)
     temporary = f"{root}.{os.getpid()}.tmp{extension}"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise Stop(f"{path} cannot be written ({error.strerror or error}); free some space, "
+                   "or give a folder that can be written") from None
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
 
 
-def save_json(path, record):
-    with replacing(path) as temporary, open(temporary, "w") as file:
-        json.dump(record, file, indent=1)
-        file.write("\n")
+def save(files):
+    """Write {path: content}; none takes its place before all are written. Raises Stop.
+
+    Content by extension: .json a dict, .csv a DataFrame, .npz a dict of arrays, .pkl an array (for readers
+    of the original's file; nothing here reads it), .pth what torch.save takes, .png a matplotlib Figure.
+    """
+    with ExitStack() as stack:
+        # The stack leaves in reverse order, so that the first file is replaced last.
+        for path, content in files.items():
+            temporary = stack.enter_context(replacing(path))
+            buffer = io.BytesIO()  # writers like torch's do not tell a full disk from a fault of their own
+            _WRITERS[os.path.splitext(path)[1]](buffer, content)
+            with open(temporary, "wb") as file:
+                file.write(buffer.getbuffer())
 
 
-def save_npz(path, **arrays):
-    with replacing(path) as temporary:
-        np.savez(temporary, **arrays)
+def _save_torch(buffer, content):
+    import torch
+
+    torch.save(content, buffer)
 
 
-def save_csv(path, table):
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
-
-
-def save_pickle(path, array):
-    """For readers of the original's file. Nothing here reads a pickle."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(array, file)
+_WRITERS = {
+    ".json": lambda buffer, record: buffer.write((json.dumps(record, indent=1) + "\n").encode()),
+    ".csv": lambda buffer, table: table.to_csv(buffer, index=False),
+    ".npz": lambda buffer, arrays: np.savez(buffer, **arrays),
+    ".pkl": lambda buffer, array: pickle.dump(array, buffer),
+    ".pth": _save_torch,
+    ".png": lambda buffer, figure: figure.savefig(buffer, dpi=150),
+}
 
 
 def load_json(path, maker):
-    """A record as a dict. `maker` is the script that writes it, named if it is missing. Raises Stop."""
+    """A record as a dict. `maker`: the script that writes it. Raises Stop."""
     _require(path, maker)
     try:
         with open(path) as file:
-            return json.load(file)
+            record = json.load(file)
+        if not isinstance(record, dict):
+            raise ValueError("no object")
+        return record
     except ValueError as error:
-        raise Stop(f"{path} is damaged ({error}); delete it and run {maker} again") from None
+        raise Stop(f"{path} is damaged ({error}); move it away and run {maker} again") from None
 
 
 def load_npz(path, maker):
-    """A record as a dict of arrays. Raises Stop on a missing, truncated or pickled file."""
+    """A record as a dict of arrays; nothing is unpickled. Raises Stop."""
     _require(path, maker)
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Stop(f"{path} is damaged ({reason}); delete it and run {maker} again") from None
+    except (ValueError, EOFError, TypeError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise Stop(f"{path} is damaged ({reason}); move it away and run {maker} again") from None
 
 
 def about(constants, seconds, device):
-    """What a <script>.json begins with: how the record came about."""
+    """What every <script>.json begins with: how the record came about."""
     versions = {name: sys.modules[name].__version__
                 for name in ("torch", "torchvision", "numpy", "pandas", "PIL") if name in sys.modules}
     return {"constants": constants, "seconds": round(seconds, 1), "device": device, "commit": _commit(),
@@ -89,5 +106,8 @@ def _require(path, maker):
 
 def _commit():
     here = os.path.dirname(os.path.abspath(__file__))
-    git = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    try:
+        git = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    except FileNotFoundError:  # no git
+        return "unknown"
     return git.stdout.strip() or "unknown"

@@ -8,6 +8,7 @@ A script keeps its constants UPPER_CASE at the top of its file and ends with
 Edit a constant there, or give it for one run:  python mab.py --SEED=1 --RECORDS_DIR=records/seed1
 """
 
+import math
 import os
 import sys
 
@@ -43,11 +44,12 @@ def run(main, constants):
             print(usage(constants))
             return
         apply(constants, sys.argv[1:])
+        _check_shared(constants)
         main()
     except Stop as stop:
         sys.exit(_last_line(stop))
-    except OSError as error:  # a full or read-only disk, a folder without permission
-        sys.exit(_last_line(f"{error.filename or 'disk'}: {error.strerror or error}"))
+    except OSError as error:  # a folder without permission, or a file where a folder should be
+        sys.exit(_last_line(f"{error.filename or 'disk'}: {error.strerror or error}; give another path, or make room"))
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last saved state.", file=sys.stderr)
         sys.exit(130)
@@ -62,6 +64,12 @@ def apply(constants, arguments):
         if name not in chosen(constants):
             raise Stop(f"--{name}: no such constant; --help lists them")
         constants[name] = _parse(name, text, constants[name])
+
+
+def require(name, value, holds, rule):
+    """Raise Stop unless a constant `holds` to its rule."""
+    if not holds:
+        raise Stop(f"--{name}={_text(value)}: must be {rule}")
 
 
 def chosen(constants):
@@ -81,6 +89,16 @@ def weights_path(records_dir):
     return "squeezenet.pth" if records_dir == RECORDS_DIR else os.path.join(records_dir, "squeezenet.pth")
 
 
+def _check_shared(constants):
+    for name in ("CELEBA_FRAME", "FAIRFACE_FRAME"):
+        left, top, right, bottom = frame = constants.get(name, (0, 0, 1, 1))
+        require(name, frame, 0 <= left < right <= 1 and 0 <= top < bottom <= 1,
+                "left,top,right,bottom as fractions of the image, left < right and top < bottom")
+    size, seed = constants.get("IMAGE_SIZE", 32), constants.get("SEED", 0)
+    require("IMAGE_SIZE", size, size >= 32, "at least 32 pixels, or nothing is left behind the last pooling")
+    require("SEED", seed, seed >= 0, "0 or more")
+
+
 def _parse(name, text, default):
     try:
         if isinstance(default, bool):
@@ -90,7 +108,10 @@ def _parse(name, text, default):
             if len(values) != len(default):
                 raise ValueError
             return values
-        return type(default)(text)
+        value = type(default)(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
+        return value
     except (ValueError, KeyError):
         raise Stop(f"--{name}={text}: should look like {_text(default)} ({type(default).__name__})") from None
 

@@ -46,25 +46,21 @@ def train(network, faces, val, device, state_path):
         val_loss, val_correct = model.epoch(network, val, device, BATCH_SIZE)
         print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss:.3f}, accuracy {correct.float().mean():.1%}; "
               f"CelebA val: loss {val_loss:.3f}, accuracy {val_correct.float().mean():.1%}", flush=True)
-        with records.replacing(state_path) as temporary:
-            torch.save({"run": run, "epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}},
-                       temporary)
+        records.save({state_path: {"run": run, "epoch": epoch + 1,
+                                   **{name: part.state_dict() for name, part in parts.items()}}})
 
 
 def _load_state(path, run, parts):
     """Load an interrupted training into `parts`; returns the number of epochs that it had finished."""
     if not os.path.exists(path):
         return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        changed = [f"{name}={state['run'].get(name)} there, {run[name]} now"
-                   for name in run if state["run"].get(name) != run[name]]
-        if not changed:
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            return state["epoch"]
-    except Exception as error:  # see model._read_weights
-        raise Stop(f"{path} is damaged ({type(error).__name__}); delete it to train from the start") from None
+    state = model.read(path)
+    changed = [f"{name}={state.get('run', {}).get(name)} there, {run[name]} now"
+               for name in run if state.get("run", {}).get(name) != run[name]]
+    if not changed:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return state["epoch"]
     raise Stop(f"{path} is an interrupted training with other settings ({'; '.join(changed)}); set them back, "
                "delete it, or give another --RECORDS_DIR")
 
@@ -72,8 +68,10 @@ def _load_state(path, run, parts):
 def main():
     started = time.time()
     device = model.device_of(DEVICE)
-    if EPOCHS < 1 or BATCH_SIZE < 1:
-        raise Stop("EPOCHS and BATCH_SIZE must be at least 1")
+    for name, value in (("EPOCHS", EPOCHS), ("BATCH_SIZE", BATCH_SIZE)):
+        settings.require(name, value, value >= 1, "at least 1")
+    settings.require("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0")
+    os.makedirs(RECORDS_DIR, exist_ok=True)  # better now than after the first epoch
     celeba = {split: datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME) for split in ("train", "val", "test")}
     choose = datasets.fairface(DATA_DIR, "choose", IMAGE_SIZE, FAIRFACE_FRAME)
     torch.manual_seed(SEED)
@@ -87,9 +85,9 @@ def main():
         _, correct = model.epoch(network, some, device, BATCH_SIZE)
         tables.append(metrics.accuracy(correct.numpy(), some.group.numpy()).assign(set=name))
     table = pd.concat(tables, ignore_index=True)
-    records.save_json(f"{RECORDS_DIR}/train_squeeze.json", {
+    records.save({f"{RECORDS_DIR}/train_squeeze.json": {
         **records.about(settings.chosen(globals()), time.time() - started, str(device)),
-        "network": model.digest(network), "accuracy": table.to_dict("records")})
+        "network": model.digest(network), "accuracy": table.to_dict("records")}})
     os.remove(state_path)
     table["accuracy in %, 95 % interval"] = metrics.percent(table)
     print(table[["set", "group", "accuracy in %, 95 % interval"]].to_string(index=False))

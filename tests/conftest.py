@@ -1,0 +1,51 @@
+"""Shared by the tests: a small drawn data set, and the scripts as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+TINY = {  # constants that make a script run for seconds
+    "datasets.py": ["--IMAGE_SIZE=32"],
+    "train_squeeze.py": ["--IMAGE_SIZE=32", "--WEIGHTS=none", "--EPOCHS=2", "--DEVICE=cpu"],
+    "mab.py": ["--IMAGE_SIZE=32", "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3", "--SAVE_EVERY=1", "--DEVICE=cpu"],
+    "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
+}
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A folder of drawn portraits: 128 for training, 12 a group in each FairFace set. Read only."""
+    import portraits
+
+    folder = tmp_path_factory.mktemp("toy") / "data"
+    portraits.write(str(folder), 0, train=128, val=32, test=32, fairface_train=24, fairface_val=12)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(toy):
+    """run("mab.py", "--SEED=1", cwd=folder) -> CompletedProcess with stdout and stderr as text.
+
+    Paths that a script writes by default (cur_records/, squeezenet.pth, .cache/) lie in cwd.
+    """
+
+    def run(script, *arguments, cwd):
+        command = [sys.executable, str(REPOSITORY / script), f"--DATA_DIR={toy}", *TINY[script], *arguments]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(run, tmp_path_factory):
+    """A folder in which train_squeeze.py, mab.py and eval.py have run. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("trained")
+    for script in ("train_squeeze.py", "mab.py", "eval.py"):
+        result = run(script, cwd=folder)
+        assert result.returncode == 0, result.stderr
+    return folder

@@ -102,7 +102,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
 
 def _nothing_known(n, value_range):
     low, high = value_range
-    return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low)), ci_high=np.full(n, float(high)),
+    return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low - high)), ci_high=np.full(n, float(high - low)),
                     samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n, dtype=np.int64), m2=np.zeros(n),
                     sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), status=np.full(n, "undecided"))
 
@@ -155,15 +155,17 @@ def _update(state, marginals, cut, value_range, delta):
 def _decide(state, k, which, eps):
     """Which filters are certified, and which are still active.
 
-    Active is the paper's U: the interval, less eps at both ends, holds the k-th value. Its threshold
-    is an estimate, so a filter is called certified before the end only if the intervals alone prove
-    that it is, up to 2 eps, among the k, or that it is not.
+    Active is the paper's U, {i: ci_low + eps < threshold < ci_high - eps}. There the threshold is the
+    k-th value; here it is halfway to the next, or the k-th filter could not leave before its interval
+    is as narrow as eps. A filter is certified before the end only if the intervals alone prove that it
+    is, up to 2 eps, among the k, or that it is not: the threshold is an estimate.
     """
     sign = 1 if which == "highest" else -1
     values = sign * state.values
     low, high = (state.ci_low, state.ci_high) if sign == 1 else (-state.ci_high, -state.ci_low)
-    kth = np.partition(values, -k)[-k]
-    state.active = (low + eps < kth) & (kth < high - eps)
+    following, kth = np.partition(values, [-k - 1, -k])[[-k - 1, -k]]
+    threshold = (kth + following) / 2
+    state.active = (low + eps < threshold) & (threshold < high - eps)
     if state.decided:
         top = np.zeros(len(values), dtype=bool)
         top[np.argsort(-values, kind="stable")[:k]] = True
@@ -195,9 +197,8 @@ def sequence(state, value_range, delta):
     """Predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas 2023, Theorem 2)."""
     low, high = value_range
     weight, weighted, spread, _ = state.sequence
-    weight = np.where(weight > 0, weight, np.inf)
+    weight = np.maximum(weight, 1e-12)
     half = (np.log(2 * len(state.samples) / delta) + spread) / weight
-    half = np.where(np.isinf(weight), 1.0, half)
     return _limits(state, low + (high - low) * weighted / weight, (high - low) * half, value_range)
 
 
@@ -217,16 +218,18 @@ def _update_sequence(state, seen, x, value_range, delta):
 
 
 def clt(state, value_range, delta):
-    """Normal approximation over n filters: not valid for small samples, nor for looking every round."""
+    """Normal approximation over n filters, from 30 samples on: approximate, and not valid for looking every round."""
     m = np.maximum(state.samples, 2)
     z = NormalDist().inv_cdf(1 - delta / (2 * len(m)))
-    return _limits(state, state.values, z * np.sqrt(state.m2 / (m - 1) / m), value_range)
+    half = np.where(m < 30, np.inf, z * np.sqrt(state.m2 / (m - 1) / m))
+    return _limits(state, state.values, half, value_range)
 
 
 def _limits(state, centre, half, value_range):
-    """centre -+ half inside value_range, which is all that is known after fewer than two samples."""
-    half = np.where(state.samples < 2, np.inf, half)
-    return np.maximum(centre - half, value_range[0]), np.minimum(centre + half, value_range[1])
+    """centre -+ half; no mean is farther than value_range from its estimate, all that is known before the 2nd sample."""
+    width = value_range[1] - value_range[0]
+    half = np.where(state.samples < 2, width, np.minimum(half, width))
+    return centre - half, centre + half
 
 
 BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}

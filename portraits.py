@@ -27,8 +27,8 @@ FRAMES = {"celeba": (178, 218, 89, 112, 70), "fairface": (224, 224, 112, 112, 11
 SUPERSAMPLE = 2
 
 # Shares of (gender, race) in the CelebA-like splits.
-COMPOSITION = {("Male", "White"): .25, ("Male", "Black"): .25,
-               ("Female", "White"): .48, ("Female", "Black"): .02}
+COMPOSITION = {("Male", "White"): .33, ("Male", "Black"): .32,
+               ("Female", "White"): .34, ("Female", "Black"): .01}
 
 GENDERS = ("Male", "Female")
 # Probability of each cue: for men and for women at overlap 0, and for everybody at overlap 1.
@@ -360,7 +360,7 @@ def write_table(path, header, rows):
 
 
 def write(folder, seed=0, train=4000, val=600, test=600, fairface_train=600, fairface_val=225,
-          composition=COMPOSITION, overlap=.4, workers=2):
+          composition=COMPOSITION, overlap=.35, workers=2):
     """
     Write both sets under `folder`: celeba/ with train, val and test portraits, and fairface/ with
     fairface_train and fairface_val portraits of each group. `overlap` sets how hard the task is

@@ -1,0 +1,20 @@
+# make demo: everything on drawn portraits; make test: the tests. Both set up .venv/ first.
+
+PYTHON = .venv/bin/python
+DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
+
+.PHONY: demo test
+
+demo: .venv/installed
+	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64
+	$(PYTHON) train_squeeze.py $(DEMO) --WEIGHTS=none --EPOCHS=8 --LEARNING_RATE=0.001
+	$(PYTHON) mab.py $(DEMO) --IMAGES_PER_ROUND=64 --TRUNCATION=0.7 --MAX_ROUNDS=150
+	$(PYTHON) eval.py $(DEMO) --MAX_REMOVED=20 --RANDOM_ORDERS=5
+
+test: .venv/installed
+	$(PYTHON) -m pytest -q --durations=5
+
+.venv/installed: requirements.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,139 @@
+"""The real scripts on a few drawn portraits: records, repeatability, interruption."""
+
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import REPOSITORY, TINY
+
+
+def records_of(folder):
+    return folder / "cur_records"
+
+
+def test_records_are_complete(trained):
+    records = records_of(trained)
+    assert {path.name for path in records.iterdir()} == {
+        "train_squeeze.json", "mab.npz", "mab.json", "filters.csv", "shapley_values.pkl", "eval.csv", "eval.json",
+        "eval.png", "values.png"}
+    for script in ("train_squeeze", "mab", "eval"):
+        record = json.loads((records / f"{script}.json").read_text())
+        assert {"constants", "seconds", "device", "commit", "versions"} <= set(record)
+        assert record["constants"]["SEED"] == 0 and record["constants"]["IMAGE_SIZE"] == 32
+
+
+def test_filters_csv_and_pickle_agree_with_the_state(trained):
+    records = records_of(trained)
+    state = np.load(records / "mab.npz", allow_pickle=False)
+    table = pd.read_csv(records / "filters.csv")
+    assert table.columns.tolist() == [
+        "filter", "layer", "channel", "shapley", "ci_low", "ci_high", "samples", "truncated", "status"]
+    assert len(table) == 2944 and not table["layer"].str.startswith("classifier").any()
+    assert table.iloc[64][["layer", "channel"]].tolist() == ["features.3.squeeze", 0]
+    np.testing.assert_allclose(table["shapley"], state["values"])
+    values = pickle.loads((records / "shapley_values.pkl").read_bytes())
+    assert values.dtype == np.float64 and np.array_equal(values, state["values"])
+
+
+def test_eval_csv(trained):
+    table = pd.read_csv(records_of(trained) / "eval.csv")
+    assert table.columns.tolist() == [
+        "method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]
+    assert set(table["method"]) == {"shapley", "shapley+threshold", "random 0", "random 1"}
+    assert set(table["split"]) == {"choose", "report", "celeba"}
+    assert not table[table["split"] == "choose"]["method"].str.startswith("random").any()
+    assert ((table["ci_low"] <= table["accuracy"] + 1e-9) & (table["accuracy"] <= table["ci_high"] + 1e-9)).all()
+    intact = table[(table["n_removed"] == 0) & (table["split"] == "report") & (table["method"] != "shapley+threshold")]
+    assert (intact.groupby("group")["accuracy"].nunique() == 1).all()  # nothing removed: all orders are alike
+
+
+def test_eval_removes_only_negative_filters(trained):
+    record = json.loads((records_of(trained) / "eval.json").read_text())
+    values = np.load(records_of(trained) / "mab.npz")["values"]
+    removed = record["removed_filters"]
+    assert len(removed) == record["n_removed"]["shapley"] <= 3
+    assert (values[removed] < 0).all()
+    assert len(removed) == 0 or values[removed].max() <= np.delete(values, removed).min()
+
+
+def test_checkpoint_loads_without_pickle(trained):
+    checkpoint = torch.load(trained / "squeezenet.pth", weights_only=True)
+    assert checkpoint["arch"] == "squeezenet1_1" and checkpoint["image_size"] == 32
+    assert checkpoint["state_dict"]["classifier.1.weight"].shape == (2, 512, 1, 1)
+    assert not (records_of(trained) / "train_state.pth").exists()
+
+
+def test_other_records_keep_their_own_weights(run, tmp_path):
+    result = run("train_squeeze.py", "--RECORDS_DIR=other", "--EPOCHS=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "other" / "squeezenet.pth").exists() and not (tmp_path / "squeezenet.pth").exists()
+
+
+def test_rounds_in_parts_equal_rounds_at_once(run, trained, tmp_path):
+    for name, rounds in (("parts", (2, 3, 5)), ("once", (5,))):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(trained / "squeezenet.pth", folder)
+        for number in rounds:
+            result = run("mab.py", f"--MAX_ROUNDS={number}", cwd=folder)
+            assert result.returncode == 0, result.stderr
+    for file in ("mab.npz", "filters.csv", "shapley_values.pkl"):
+        assert (tmp_path / "parts/cur_records" / file).read_bytes() == (tmp_path / "once/cur_records" / file).read_bytes()
+    assert np.load(tmp_path / "once/cur_records/mab.npz")["rounds"] == 5
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_mab_goes_on(run, trained, toy, tmp_path, name):
+    shutil.copy(trained / "squeezenet.pth", tmp_path)
+    command = [sys.executable, str(REPOSITORY / "mab.py"), f"--DATA_DIR={toy}", *TINY["mab.py"], "--MAX_ROUNDS=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    state = tmp_path / "cur_records" / "mab.npz"
+    while not state.exists():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(name)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == (130 if name == signal.SIGINT else -signal.SIGKILL)
+    assert b"goes on" in stderr or name == signal.SIGKILL
+    rounds = int(np.load(state)["rounds"])
+    result = run("mab.py", f"--MAX_ROUNDS={rounds + 1}", cwd=tmp_path)
+    assert result.returncode == 0 and f"{rounds + 1} rounds" in result.stdout, result.stderr
+
+
+def test_killed_training_goes_on_from_the_last_epoch(run, toy, tmp_path):
+    arguments = ["--EPOCHS=3"]
+    command = [sys.executable, str(REPOSITORY / "train_squeeze.py"), f"--DATA_DIR={toy}", *TINY["train_squeeze.py"],
+               *arguments]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed.mkdir(), whole.mkdir()
+    process = subprocess.Popen(command, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    while not (killed / "cur_records" / "train_state.pth").exists():
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    results = [run("train_squeeze.py", *arguments, cwd=folder) for folder in (killed, whole)]
+    assert [result.returncode for result in results] == [0, 0], results[0].stderr
+    assert "epoch 1 of 3" not in results[0].stdout and "epoch 3 of 3" in results[0].stdout
+    states = [torch.load(folder / "squeezenet.pth", weights_only=True)["state_dict"] for folder in (killed, whole)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+def test_help_lists_the_constants(run, tmp_path):
+    result = run("mab.py", "--help", cwd=tmp_path)
+    assert result.returncode == 0 and "--TOP_K=100" in result.stdout and "TMAB-Shapley" in result.stdout
+
+
+def test_importing_does_nothing(tmp_path):
+    names = sorted(path.stem for path in REPOSITORY.glob("*.py"))
+    code = f"import sys, random; sys.path.insert(0, {str(REPOSITORY)!r}); before = random.getstate()\n" + "\n".join(
+        f"import {name}" for name in names) + "\nassert random.getstate() == before"
+    result = subprocess.run([sys.executable, "-c", code, "--NO_SUCH=1"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0 and not result.stdout + result.stderr, result.stderr
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,6 @@ its output, behind the ReLU, is one constant at every position: 0 or its mean ou
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets import GROUPS, normalise
 from model import chain
@@ -62,13 +61,17 @@ class Coalitions:
         self.outputs[stage + 1][:, removed - self.starts[stage]] = self.fills[removed][:, None, None]
 
 
-def margins(network, fills, faces, keep, device, batch_size=250, bar=""):
-    """(T, n_filters) bool -> (T, N) float32: the logit of "male" less that of "female" for all faces."""
+def margins(network, fills, faces, keep, device, bar, batch_size=250):
+    """(T, n_filters) bool -> (T, N) float32: the logit of "male" less that of "female" for all faces.
+
+    bar: a tqdm bar, told how many images are done.
+    """
     result = np.empty((len(keep), len(faces.male)), dtype=np.float32)
-    for start in tqdm(range(0, result.shape[1], batch_size), bar, unit=" batches", leave=False, disable=not bar):
+    for start in range(0, result.shape[1], batch_size):
         rows = slice(start, start + batch_size)
         logits = Coalitions(network, fills, normalise(faces.images[rows], device)).logits(keep)
         result[:, rows] = (logits[..., 1] - logits[..., 0]).cpu().numpy()
+        bar.update(logits.shape[1])
     return result
 
 

@@ -3,8 +3,9 @@
     python eval.py
 
 Filters go one by one, the most negative first, never a positive one. How many go is chosen on
-FairFace's choosing set and the result told on its report set, beside two controls: as many random
-filters, and a mere shift of the decision threshold. A repair counts only beyond both.
+FairFace's choosing set: the fewest whose balanced accuracy is within one standard error of the best.
+The result is told on the report set, beside two controls: as many random filters, and a mere shift
+of the decision threshold. A repair counts only beyond both.
 Reads what mab.py wrote. Writes under RECORDS_DIR: eval.csv, eval.json, eval.png, values.png.
 """
 
@@ -13,6 +14,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 import ablation
 import datasets
@@ -26,9 +28,6 @@ from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE
 MAX_REMOVED = 50    # filters removed at most
 RANDOM_ORDERS = 10  # random removals to compare with
 # -----------------------------------------------------------------------------
-
-METHODS = {"nothing": "nothing removed", "threshold": "threshold shifted", "random": "random filters removed",
-           "shapley": "negative filters removed", "shapley+threshold": "both, chosen together"}
 
 
 def best_shift(margin, faces):
@@ -48,13 +47,12 @@ def best_shift(margin, faces):
     return -best[np.argmin(np.abs(best))]
 
 
-def removal_margins(network, fills, order, faces, device, name):
+def removal_margins(network, fills, order, faces, device, bar):
     """Margins of each set's faces as filters go in `order`: {split: (len(order) + 1, N) float32}."""
     keep = np.ones((len(order) + 1, len(fills)), dtype=bool)
     for step, removed in enumerate(order):
         keep[step + 1:, removed] = False
-    return {split: ablation.margins(network, fills, some, keep, device, bar=f"{name}, {split}")
-            for split, some in faces.items()}
+    return {split: ablation.margins(network, fills, some, keep, device, bar) for split, some in faces.items()}
 
 
 def correct_calls(margins, faces, shifts=0.0):
@@ -76,31 +74,34 @@ def load_values(path):
 
 
 def summary(curves, chosen, randoms):
-    """One row a method of METHODS: n_removed, and accuracy on the report set and CelebA's test set.
+    """The curves at the chosen numbers: a row for each method of metrics.METHODS and group, CelebA's test set last.
 
-    "random" is the mean over all random orders, as many filters removed as for "shapley".
+    Columns as in eval.csv. "random" has the mean over the random orders, with as many filters removed as
+    for "shapley", and the lowest and highest of them in place of an interval.
     """
-    at = curves.set_index(["method", "n_removed"])
-    chosen = {**chosen, **{method: (method, chosen["shapley"][1]) for method in randoms}}
-    rows = {name: at.loc[[place]].query("split != 'choose'").replace("all", "CelebA test").set_index("group")["accuracy"]
-            for name, place in chosen.items()}
+    curves = curves[curves["split"] != "choose"].replace({"group": {"all": "CelebA test"}})
+    at = {place: rows for place, rows in curves.groupby(["method", "n_removed"])}
+    found = {name: at[place].assign(method=name) for name, place in chosen.items()}
     if randoms:
-        rows["random"] = pd.concat([rows.pop(method) for method in randoms], axis=1).mean(axis=1)
-    return pd.DataFrame([{"method": name, "n_removed": chosen.get(name, chosen["shapley"])[1], **rows[name]}
-                         for name in METHODS if name in rows])
+        together = pd.concat([at[method, chosen["shapley"][1]] for method in randoms])
+        by_group = together.groupby("group", sort=False)["accuracy"]
+        found["random"] = together.drop_duplicates("group").assign(method="random").set_index("group").assign(
+            accuracy=by_group.mean(), ci_low=by_group.min(), ci_high=by_group.max()).reset_index()
+    return pd.concat([found[name] for name in metrics.METHODS if name in found], ignore_index=True)[curves.columns]
 
 
 def report(table, changes, chosen):
     """Print what was found."""
-    percent = table.drop(columns=["method", "n_removed"]).map(lambda value: f"{100 * value:.1f}")
-    print("Accuracy in % on FairFace's report set and CelebA's test set:\n")
-    print(pd.concat([table["method"].map(METHODS), table["n_removed"].rename("removed"), percent], axis=1)
-          .to_string(index=False))
+    wide = pd.DataFrame({f"{metrics.METHODS[name]} ({rows['n_removed'].iloc[0]})": metrics.percent(rows)
+                         for name, rows in table.groupby("method", sort=False)}, index=table["group"].unique())
+    print("Accuracy in % on FairFace's report set and CelebA's test set (number of filters removed in the heading),\n"
+          "with 95 % intervals; for random filters, lowest to highest of all orders:\n")
+    print(wide.to_string())
     print("\nChanges in points on the report set, with 95 % intervals:\n")
     print(pd.DataFrame({name: metrics.percent(change) for name, change in changes.items()},
                        index=changes["shapley against nothing"]["group"]).rename_axis(None).T.to_string())
     if chosen["shapley"][1] == 0:
-        print("\nNo removal improves balanced accuracy on the choosing set, so none is made.")
+        print("\nNo removal improves balanced accuracy on the choosing set by more than a standard error: none is made.")
 
 
 def draw_curves(curves, chosen, randoms):
@@ -117,7 +118,7 @@ def draw_curves(curves, chosen, randoms):
     left.set(title="each group, negative filters removed", ylabel="accuracy in %, FairFace report set")
     for method, line in (("shapley", "-"), ("shapley+threshold", "--")):
         rows = on_report.loc[method, "balanced"]
-        right.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=METHODS[method])
+        right.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=metrics.METHODS[method])
     if randoms:
         random = np.stack([100 * on_report.loc[method, "balanced"]["accuracy"] for method in randoms])
         steps = np.arange(random.shape[1])
@@ -180,18 +181,20 @@ def main():
     # What each method calls right as filters go: correct[method][split] is (steps + 1, N) bool.
     order = np.argsort(values, kind="stable")[:MAX_REMOVED]
     order = order[values[order] < 0]
-    margins = removal_margins(network, fills, order, faces, device, "shapley")
-    shifts = np.array([best_shift(margin, faces["choose"]) for margin in margins["choose"]])
-    correct = {"shapley": correct_calls(margins, faces), "shapley+threshold": correct_calls(margins, faces, shifts)}
     shown = {split: faces[split] for split in ("report", "celeba")}
     randoms = [f"random {index}" for index in range(RANDOM_ORDERS)]
-    for index, method in enumerate(randoms):
-        random = np.random.default_rng([SEED, index]).permutation(len(values))[:len(order)]
-        correct[method] = correct_calls(removal_margins(network, fills, random, shown, device, method), faces)
+    images = [sum(len(some.male) for some in sets.values()) for sets in (faces, shown)]
+    with tqdm(total=images[0] + len(randoms) * images[1], desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
+        margins = removal_margins(network, fills, order, faces, device, bar)
+        shifts = np.array([best_shift(margin, faces["choose"]) for margin in margins["choose"]])
+        correct = {"shapley": correct_calls(margins, faces), "shapley+threshold": correct_calls(margins, faces, shifts)}
+        for index, method in enumerate(randoms):
+            random = np.random.default_rng([SEED, index]).permutation(len(values))[:len(order)]
+            correct[method] = correct_calls(removal_margins(network, fills, random, shown, device, bar), faces)
 
     # The choosing set chooses; the report set only tells.
     group = {split: some.group.numpy() for split, some in faces.items()}
-    best = {method: int(np.argmax([metrics.balanced(right, group["choose"]) for right in correct[method]["choose"]]))
+    best = {method: metrics.fewest_within_one_se(correct[method]["choose"], group["choose"])
             for method in ("shapley", "shapley+threshold")}
     chosen = {"nothing": ("shapley", 0), "threshold": ("shapley+threshold", 0), "shapley": ("shapley", best["shapley"]),
               "shapley+threshold": ("shapley+threshold", best["shapley+threshold"])}

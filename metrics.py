@@ -5,6 +5,9 @@ import pandas as pd
 
 from datasets import GROUP_NAMES, GROUPS
 
+# What is compared, as tables and figures name it.
+METHODS = {"nothing": "nothing removed", "threshold": "threshold shifted", "random": "random filters removed",
+           "shapley": "negative filters removed", "shapley+threshold": "both, chosen together"}
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -36,6 +39,21 @@ def accuracy(correct, group):
 def balanced(correct, group):
     """The unweighted mean of the groups' accuracies."""
     return np.mean([correct[group == index].mean() for index in np.unique(group)])
+
+
+def fewest_within_one_se(correct, group):
+    """The first of several steps, correct (steps, N) bool, that is about as good in balanced accuracy as the best.
+
+    About as good: less than the best by at most the standard error of the difference, paired over images
+    (the one-standard-error rule of Breiman et al. 1984). So what is chosen does little more than it must.
+    """
+    best = correct[int(np.argmax([balanced(step, group) for step in correct]))].astype(int)
+    groups = [group == index for index in np.unique(group)]
+    for number, step in enumerate(correct):
+        differences = [best[members] - step[members] for members in groups]
+        standard_error = np.sqrt(sum(some.var() / len(some) for some in differences)) / len(groups)
+        if np.mean([some.mean() for some in differences]) <= standard_error:
+            return number
 
 
 def change(before, after, group, seed, resamples=10_000):
@@ -73,5 +91,5 @@ def auc_within_race(margin, faces):
 def percent(table):
     """Rows of accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
     name, sign = ("change", "+") if "change" in table else ("accuracy", "")
-    return [f"{100 * mean:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
-            for mean, low, high in zip(table[name], table["ci_low"], table["ci_high"])]
+    points = (100 * table[[name, "ci_low", "ci_high"]]).round(1) + 0.0  # + 0.0: no "-0.0"
+    return [f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})" for mean, low, high in points.to_numpy()]

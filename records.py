@@ -1,7 +1,4 @@
-"""Records: read with care, written all together or not at all.
-
-`python records.py` writes the README's tables anew from cur_records/; a test fails when they differ.
-"""
+"""Records: read with care, written all together or not at all."""
 
 import io
 import json

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import ablation
 import model
@@ -134,7 +135,8 @@ def test_margins_equal_the_network(network, faces):
     fills = ablation.fill_values(network, faces, "mean", "cpu")
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1, ::9] = False
-    found = ablation.margins(network, fills, faces, keep, "cpu", batch_size=7)
+    bar = tqdm(disable=True)
+    found = ablation.margins(network, fills, faces, keep, "cpu", bar, batch_size=7)
     for row, margin in zip(keep, found):
         logits = naive_logits(network, fills, normalise(faces.images, "cpu"), row)
         np.testing.assert_allclose(margin, (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)

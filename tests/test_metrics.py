@@ -66,3 +66,14 @@ def test_correct_calls_agree_with_argmax():
     margins = (logits[:, 1] - logits[:, 0]).numpy()[None]
     assert eval.correct_calls({"x": margins}, {"x": faces})["x"][0].tolist() == (
         logits.argmax(1) == faces.male).tolist()
+
+
+def test_fewest_within_one_standard_error():
+    """Steps that get the first 20, 29, 30, 30 images of each group of 50 right: 29 is not told from 30, 20 is."""
+    steps = np.stack([np.arange(200) % 50 < number for number in (20, 29, 30, 30)])
+    assert metrics.fewest_within_one_se(steps, GROUP) == 2
+    noisy = steps.copy()
+    noisy[1] = np.roll(steps[2], 1)  # 30 right in all groups, others than the best's
+    noisy[1, [0, 50]] = False
+    assert metrics.fewest_within_one_se(noisy, GROUP) == 1
+    assert metrics.fewest_within_one_se(steps[:1], GROUP) == 0

@@ -1,0 +1,90 @@
+"""The README's tables, from the records.
+
+    python tables.py    writes them anew; a test fails when README.md and cur_records/ differ
+"""
+
+import os
+import re
+
+import pandas as pd
+
+from datasets import GROUP_NAMES
+from metrics import METHODS, percent
+from records import load_json, replacing
+
+
+def accuracy_table(folder):
+    """Accuracy in % on the report set and CelebA's test set, a column a method."""
+    table = pd.DataFrame(load_json(f"{folder}/eval.json", "eval.py")["table"])
+    columns = {f"{METHODS[name]} ({rows['n_removed'].iloc[0]})": percent(rows)
+               for name, rows in table.groupby("method", sort=False)}
+    return _markdown(["", *columns], zip(table["group"].unique(), *columns.values()))
+
+
+def change_table(folder):
+    """Changes in points on the report set with 95 % intervals, a row a comparison."""
+    record = load_json(f"{folder}/eval.json", "eval.py")
+    rows = []
+    for name, change in record["changes"].items():
+        after, before = name.split(" against ")
+        rows.append([f"{METHODS[after]}, against {METHODS[before]}", *percent(pd.DataFrame(change))])
+    return _markdown(["", *GROUP_NAMES, "balanced"], rows)
+
+
+def run_table(folder):
+    """What the three steps did and how long they took."""
+    train, mab, evaluation = (load_json(f"{folder}/{name}.json", f"{name}.py")
+                              for name in ("train_squeeze", "mab", "eval"))
+    auc = evaluation["auc_within_race"]
+    rows = [
+        ["fine-tuning", f"{train['constants']['EPOCHS']} epochs at {train['constants']['IMAGE_SIZE']} px, "
+                        f"{train['seconds'] / 60:.1f} minutes"],
+        ["values", f"{mab['rounds']} rounds, {mab['evaluations']:,} evaluations of V, {mab['seconds'] / 60:.0f} minutes "
+                   f"({mab['evaluations'] / mab['seconds']:.0f} a second), device {mab['device']}"],
+        ["reliability of the values", f"{mab['reliability']:.2f}"],
+        ["truncated samples", f"{mab['truncated_share']:.0%}"],
+        ["negative values", f"{mab['negative']}; the intervals prove it of {mab['intervals_below_0']}"],
+        [f"the {mab['run']['TOP_K']} {mab['run']['WHICH']}",
+         "decided" if mab["decided"] else f"not decided: {mab['certified']} certified, {mab['undecided']} filters undecided"],
+        ["AUC within race, white / black faces", "; ".join(
+            f"{METHODS[method]} {100 * auc[method]['White']:.1f} / {100 * auc[method]['Black']:.1f}"
+            for method in ("nothing", "shapley"))],
+        ["evaluation", f"{evaluation['seconds'] / 60:.1f} minutes"]]
+    return _markdown(["", f"{folder}/"], rows)
+
+
+def framing_table(folder):
+    """Accuracy in % on the choosing set, a row a framing of CelebA."""
+    rows = []
+    for name in sorted(os.listdir(folder)):
+        record = load_json(f"{folder}/{name}/train_squeeze.json", "train_squeeze.py")
+        accuracy = pd.DataFrame(record["accuracy"]).query("set == 'FairFace choose'").set_index("group", drop=False)
+        frame = ", ".join(f"{side:.3f}" for side in record["constants"]["CELEBA_FRAME"])
+        rows.append([f"({frame})", *(f"{100 * accuracy.loc[group, 'accuracy']:.1f}" for group in GROUP_NAMES),
+                     *percent(accuracy.loc[["balanced"]])])
+    return _markdown(["CELEBA_FRAME", *GROUP_NAMES, "balanced"], rows)
+
+
+def with_tables(text):
+    """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
+    def table(match):
+        make = {"accuracy_table": accuracy_table, "change_table": change_table, "run_table": run_table,
+                "framing_table": framing_table}[match[1]]
+        return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def _markdown(header, rows):
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def main():
+    with open("README.md") as file:
+        text = file.read()
+    with replacing("README.md") as temporary, open(temporary, "w") as file:
+        file.write(with_tables(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The README says what the records say."""
+
+import re
+
+import pytest
+
+import tables
+from conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_tables_are_those_of_the_records(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert len(re.findall(r"<!-- \w+_table\(", README)) == README.count("<!-- end -->") > 3
+    assert tables.with_tables(README) == README, "run python tables.py"
+
+
+def test_a_changed_table_is_noticed(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    number = re.search(r"\d\d\.\d \(", README)[0]
+    changed = README.replace(number, "99.9 (", 1)
+    assert changed != README and tables.with_tables(changed) == README
+
+
+def test_files_that_are_named_exist():
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (REPOSITORY / path).exists(), path
+    for path in REPOSITORY.glob("*.py"):
+        assert f"[{path.name}]" in README, f"{path.name} is not in the table of files"
+
+
+def test_records_hold_no_weights_or_images():
+    names = [path.name for path in (REPOSITORY / "cur_records").rglob("*") if path.is_file()]
+    assert {name.rpartition(".")[2] for name in names if not name.endswith(".pth")} <= {
+        "json", "csv", "npz", "pkl", "png"}
+    assert {name for name in names if name.endswith(".png")} <= {"eval.png", "values.png"}
+
+
+@pytest.mark.parametrize("folder", ["cur_records", "cur_records/demo"])
+def test_records_are_of_one_run(folder, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    train, mab, evaluation = (tables.load_json(f"{folder}/{name}.json", name)
+                              for name in ("train_squeeze", "mab", "eval"))
+    assert train["network"] == mab["run"]["network"] == evaluation["run"]["network"]
+    assert mab["run"] == evaluation["run"]

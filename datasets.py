@@ -12,6 +12,7 @@ Layouts that are read (full names in the README):
 import hashlib
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -262,8 +263,11 @@ def main():
         if os.path.exists(DRAW):
             raise Stop(f"{DRAW} exists; draw into a new folder, or delete this one first")
         partial = f"{DRAW.rstrip('/')}.{os.getpid()}.tmp"
-        portraits.write(partial, SEED)
-        os.rename(partial, DRAW)
+        try:
+            portraits.write(partial, SEED)
+            os.rename(partial, DRAW)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         data_dir = DRAW
     table = counts(data_dir)
     print(table.pivot_table(index=["data", "set"], columns="group", values="images", sort=False)

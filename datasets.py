@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -68,7 +69,8 @@ def digest(faces):
     """Short hash of a set of faces, which ties records to it."""
     state = hashlib.sha256()
     for tensor in faces:
-        state.update(tensor.contiguous().numpy().tobytes())
+        for rows in tensor.split(1000):  # the images may be larger than the memory
+            state.update(rows.contiguous().numpy().tobytes())
     return state.hexdigest()[:16]
 
 
@@ -224,14 +226,18 @@ def _decode(name, paths, image_size, frame):
         with (replacing(cache) as temporary, open(temporary, "wb") as file,
               ThreadPoolExecutor(os.cpu_count()) as pool):  # Pillow lets other threads run while it decodes
             np.lib.format.write_array_header_1_0(file, header)
-            decoded = pool.map(lambda path: _read_image(path, image_size, frame), paths)
-            for image in tqdm(decoded, f"decoding {name}", len(paths), unit=" images"):
-                file.write(image)
+            with tqdm(total=len(paths), desc=f"decoding {name}", unit=" images") as bar:
+                for start in range(0, len(paths), 1024):  # no more are held in memory, should the disk be slow
+                    for image in pool.map(lambda path: _read_image(path, image_size, frame), paths[start:start + 1024]):
+                        file.write(image)
+                        bar.update()
     try:
-        images = np.load(cache, mmap_mode="c")
+        images = np.load(cache, mmap_mode="r")
     except (ValueError, EOFError):
         raise Stop(f"{cache} is damaged; delete it and run again") from None
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would have it writable; nothing writes to it
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _read_image(path, image_size, frame):

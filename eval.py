@@ -5,7 +5,7 @@
 Filters go one by one, the most negative first, never a positive one. How many go is chosen on
 FairFace's choosing set: the fewest whose balanced accuracy is within one standard error of the best.
 The result is told on the report set, beside two controls: as many random filters, and a mere shift
-of the decision threshold. A repair counts only beyond both.
+of the decision threshold, itself chosen on the choosing set. A repair counts only beyond both.
 Reads what mab.py wrote. Writes under RECORDS_DIR: eval.csv, eval.json, eval.png, values.png.
 """
 
@@ -28,6 +28,10 @@ from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE
 MAX_REMOVED = 50    # filters removed at most
 RANDOM_ORDERS = 10  # random removals to compare with
 # -----------------------------------------------------------------------------
+
+# Each is told as a change: (after, before).
+COMPARISONS = [("threshold", "nothing"), ("shapley", "nothing"), ("shapley", "random"), ("shapley", "threshold"),
+               ("shapley+threshold", "threshold"), ("shapley+threshold", "random+threshold")]
 
 
 def best_shift(margin, faces):
@@ -66,9 +70,7 @@ def load_values(path):
     arrays = records.load_npz(path, "mab.py")
     try:
         values, run = arrays["values"], json.loads(str(arrays["run"]))
-        if not isinstance(run["network"], str) or not isinstance(run["REMOVAL"], str):
-            raise TypeError
-        return values, run
+        return values, {name: run[name] for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME")} | run
     except (KeyError, TypeError, ValueError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
@@ -76,61 +78,63 @@ def load_values(path):
 def summary(curves, chosen, randoms):
     """The curves at the chosen numbers: a row for each method of metrics.METHODS and group, CelebA's test set last.
 
-    Columns as in eval.csv. "random" has the mean over the random orders, with as many filters removed as
-    for "shapley", and the lowest and highest of them in place of an interval.
+    Columns as in eval.csv. Random methods have the mean over their orders, with as many filters removed as
+    for their counterpart, and the lowest and highest of them in place of an interval.
     """
     curves = curves[curves["split"] != "choose"].replace({"group": {"all": "CelebA test"}})
     at = {place: rows for place, rows in curves.groupby(["method", "n_removed"])}
     found = {name: at[place].assign(method=name) for name, place in chosen.items()}
-    if randoms:
-        together = pd.concat([at[method, chosen["shapley"][1]] for method in randoms])
-        by_group = together.groupby("group", sort=False)["accuracy"]
-        found["random"] = together.drop_duplicates("group").assign(method="random").set_index("group").assign(
-            accuracy=by_group.mean(), ci_low=by_group.min(), ci_high=by_group.max()).reset_index()
+    for name, places in randoms.items():
+        accuracy = np.array([at[place]["accuracy"] for place in places])  # (orders, groups)
+        found[name] = at[places[0]].assign(
+            method=name, accuracy=accuracy.mean(0), ci_low=accuracy.min(0), ci_high=accuracy.max(0))
     return pd.concat([found[name] for name in metrics.METHODS if name in found], ignore_index=True)[curves.columns]
 
 
-def report(table, changes, chosen):
+def report(table, changes, auc):
     """Print what was found."""
-    wide = pd.DataFrame({f"{metrics.METHODS[name]} ({rows['n_removed'].iloc[0]})": metrics.percent(rows)
-                         for name, rows in table.groupby("method", sort=False)}, index=table["group"].unique())
-    print("Accuracy in % on FairFace's report set and CelebA's test set (number of filters removed in the heading),\n"
-          "with 95 % intervals; for random filters, lowest to highest of all orders:\n")
-    print(wide.to_string())
+    print("Accuracy in % on FairFace's report set and CelebA's test set, with 95 % intervals.\n"
+          "shapley (5): the 5 filters of lowest value removed; random (5): any 5, mean of all orders (lowest to highest);\n"
+          "threshold: decision threshold shifted; +threshold: both, chosen together. All chosen on the choosing set.\n")
+    print(pd.DataFrame({f"{name} ({rows['n_removed'].iloc[0]})": metrics.percent(rows)
+                        for name, rows in table.groupby("method", sort=False)}, index=table["group"].unique()).to_string())
     print("\nChanges in points on the report set, with 95 % intervals:\n")
     print(pd.DataFrame({name: metrics.percent(change) for name, change in changes.items()},
                        index=changes["shapley against nothing"]["group"]).rename_axis(None).T.to_string())
-    if chosen["shapley"][1] == 0:
+    print("\nAUC within race (no threshold moves it), change by removing the negative filters: "
+          + "; ".join(f"{race} faces {text}" for race, text in zip(auc["group"], metrics.percent(auc))))
+    if (table[table["method"] == "shapley"]["n_removed"] == 0).all():
         print("\nNo removal improves balanced accuracy on the choosing set by more than a standard error: none is made.")
 
 
-def draw_curves(curves, chosen, randoms):
-    """Accuracy on the report set against the number of filters removed."""
+def draw_curves(curves, n_removed):
+    """Accuracy on the report set against the number of filters removed; a line at the chosen number."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    on_report = curves[curves["split"] == "report"].set_index(["method", "group"]).sort_index()
+
+    def curve(method, split, group):
+        rows = curves[(curves["method"] == method) & (curves["split"] == split) & (curves["group"] == group)]
+        return rows["n_removed"].to_numpy(), *100 * rows[["accuracy", "ci_low", "ci_high"]].to_numpy().T
+
     for name, line in zip(datasets.GROUP_NAMES, ("-", "--", "-.", ":")):
-        rows = on_report.loc["shapley", name]
-        left.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=name)
-        left.fill_between(rows["n_removed"], 100 * rows["ci_low"], 100 * rows["ci_high"], alpha=0.15)
+        steps, accuracy, low, high = curve("shapley", "report", name)
+        left.plot(steps, accuracy, line, label=name)
+        left.fill_between(steps, low, high, alpha=0.15)
     left.set(title="each group, negative filters removed", ylabel="accuracy in %, FairFace report set")
     for method, line in (("shapley", "-"), ("shapley+threshold", "--")):
-        rows = on_report.loc[method, "balanced"]
-        right.plot(rows["n_removed"], 100 * rows["accuracy"], line, label=metrics.METHODS[method])
-    if randoms:
-        random = np.stack([100 * on_report.loc[method, "balanced"]["accuracy"] for method in randoms])
-        steps = np.arange(random.shape[1])
-        right.plot(steps, random.mean(0), ":", color="grey", label=f"random filters, mean of {len(randoms)} orders")
-        right.fill_between(steps, random.min(0), random.max(0), color="grey", alpha=0.2, label="their range")
-    celeba = curves[(curves["split"] == "celeba") & (curves["method"] == "shapley")]
-    right.plot(celeba["n_removed"], 100 * celeba["accuracy"], "-.", color="black", linewidth=1,
-               label="CelebA test, negative filters removed")
+        right.plot(*curve(method, "report", "balanced")[:2], line, label=metrics.METHODS[method])
+    for ending, colour in (("", "grey"), ("+threshold", "tan")):
+        random = [curve(f"random {index}{ending}", "report", "balanced")[1] for index in range(RANDOM_ORDERS)]
+        if random:
+            right.fill_between(steps, np.min(random, 0), np.max(random, 0), color=colour, alpha=0.3,
+                               label=f"{metrics.METHODS['random' + ending]}, range of {RANDOM_ORDERS}")
+    right.plot(*curve("shapley", "celeba", "all")[:2], "-.", color="black", linewidth=1, label="CelebA test, negative filters")
     right.set(title="mean of the groups (balanced)")
     for axis in (left, right):
-        axis.axvline(chosen["shapley"][1], color="black", linewidth=0.8)
-        axis.annotate(" chosen", (chosen["shapley"][1], 0.02), xycoords=("data", "axes fraction"))
+        axis.axvline(n_removed, color="black", linewidth=0.8)
+        axis.annotate(" chosen", (n_removed, 0.02), xycoords=("data", "axes fraction"))
         axis.set(xlabel="filters removed, most negative first")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
@@ -169,40 +173,48 @@ def main():
     device = model.device_of(DEVICE)
     values, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
-    network = model.load(weights, ARCH, IMAGE_SIZE).to(device)
+    network = model.load(weights, ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE, CELEBA_FRAME=CELEBA_FRAME).to(device)
     if model.digest(network) != run["network"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network than {weights}; "
                    "run train_squeeze.py, mab.py and eval.py with one new --RECORDS_DIR")
     faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME)
              for purpose in ("values", "choose", "report")}
     faces["celeba"] = datasets.celeba(DATA_DIR, "test", IMAGE_SIZE, CELEBA_FRAME)
+    if datasets.digest(faces["values"]) != run["images"]:
+        raise Stop(f"{RECORDS_DIR}/mab.npz holds values from other images, or framed otherwise (FAIRFACE_FRAME was "
+                   f"{','.join(map(str, run['FAIRFACE_FRAME']))}); set them back, or run mab.py with a new --RECORDS_DIR")
     fills = ablation.fill_values(network, faces.pop("values"), run["REMOVAL"], device)
 
     # What each method calls right as filters go: correct[method][split] is (steps + 1, N) bool.
     order = np.argsort(values, kind="stable")[:MAX_REMOVED]
     order = order[values[order] < 0]
-    shown = {split: faces[split] for split in ("report", "celeba")}
-    randoms = [f"random {index}" for index in range(RANDOM_ORDERS)]
-    images = [sum(len(some.male) for some in sets.values()) for sets in (faces, shown)]
-    with tqdm(total=images[0] + len(randoms) * images[1], desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
-        margins = removal_margins(network, fills, order, faces, device, bar)
-        shifts = np.array([best_shift(margin, faces["choose"]) for margin in margins["choose"]])
-        correct = {"shapley": correct_calls(margins, faces), "shapley+threshold": correct_calls(margins, faces, shifts)}
-        for index, method in enumerate(randoms):
-            random = np.random.default_rng([SEED, index]).permutation(len(values))[:len(order)]
-            correct[method] = correct_calls(removal_margins(network, fills, random, shown, device, bar), faces)
+    orders = {"shapley": order} | {  # mab.py's rounds draw from [SEED, round]: these are others
+        f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(len(values))[:len(order)]
+        for index in range(RANDOM_ORDERS)}
+    margins, shifts, correct = {}, {}, {}
+    images = sum(len(some.male) for some in faces.values())
+    with tqdm(total=images * len(orders), desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
+        for method, removed in orders.items():
+            margins[method] = removal_margins(network, fills, removed, faces, device, bar)
+            shifts[method] = np.array([best_shift(margin, faces["choose"]) for margin in margins[method]["choose"]])
+            correct[method] = correct_calls(margins[method], faces)
+            correct[f"{method}+threshold"] = correct_calls(margins[method], faces, shifts[method])
 
-    # The choosing set chooses; the report set only tells.
+    # The choosing set chooses; the report set only tells. chosen: {name: (method, number removed)}.
     group = {split: some.group.numpy() for split, some in faces.items()}
     best = {method: metrics.fewest_within_one_se(correct[method]["choose"], group["choose"])
             for method in ("shapley", "shapley+threshold")}
-    chosen = {"nothing": ("shapley", 0), "threshold": ("shapley+threshold", 0), "shapley": ("shapley", best["shapley"]),
-              "shapley+threshold": ("shapley+threshold", best["shapley+threshold"])}
-    changes = {f"{after} against {before}": metrics.change(
-                   *(correct[chosen[name][0]]["report"][chosen[name][1]] for name in (before, after)),
-                   group["report"], SEED)
-               for before, after in (("nothing", "threshold"), ("nothing", "shapley"), ("threshold", "shapley"),
-                                     ("threshold", "shapley+threshold"))}
+    chosen = {"nothing": ("shapley", 0), "threshold": ("shapley+threshold", 0), **{
+        method: (method, number) for method, number in best.items()}}
+    randoms = {name: [(f"random {index}{name.removeprefix('random')}", best[name.replace("random", "shapley")])
+                      for index in range(RANDOM_ORDERS)]
+               for name in ("random", "random+threshold") if RANDOM_ORDERS}
+    right = {name: np.mean([correct[method]["report"][number] for method, number in randoms.get(name, [chosen.get(name)])],
+                           axis=0) for name in [*chosen, *randoms]}
+    changes = {f"{after} against {before}": metrics.change(right[before], right[after], group["report"], SEED)
+               for after, before in COMPARISONS if after in right and before in right}
+    auc = metrics.auc_within_race(*(margins["shapley"]["report"][number] for number in (0, best["shapley"])),
+                                  group["report"], SEED)
 
     curves = pd.concat([
         metrics.accuracy(right, group[split]).assign(method=method, n_removed=n, split=split)
@@ -215,16 +227,15 @@ def main():
         f"{RECORDS_DIR}/eval.json": {
             **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
             "n_removed": {method: n for method, (_, n) in chosen.items()},
-            "shift": {"threshold": shifts[0], "shapley+threshold": shifts[best["shapley+threshold"]]},
+            "shift": {method: shifts["shapley"][chosen[method][1]] for method in ("threshold", "shapley+threshold")},
             "removed_filters": removed.tolist(),
-            "auc_within_race": {method: metrics.auc_within_race(margins["report"][chosen[method][1]], faces["report"])
-                                for method in ("nothing", "shapley", "shapley+threshold")},
+            "auc_within_race": auc.to_dict("records"),
             "table": table.to_dict("records"),
             "changes": {name: change.to_dict("records") for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
-        f"{RECORDS_DIR}/eval.png": draw_curves(curves, chosen, randoms),
+        f"{RECORDS_DIR}/eval.png": draw_curves(curves, best["shapley"]),
         f"{RECORDS_DIR}/values.png": draw_values(values, removed, layers)})
-    report(table, changes, chosen)
+    report(table, changes, auc)
 
 
 if __name__ == "__main__":

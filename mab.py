@@ -8,12 +8,13 @@ shapley_values.pkl, mab.json, and mab.npz, the state from which the same command
 A filter's value is its mean marginal V(S + filter) - V(S) over random orders of all filters, S being
 those that follow it (Ghorbani & Zou 2020). Positive: the filter helps. Negative: it harms.
 
-The estimator, tmab_shapley, needs numpy alone and takes any game as a function.
+The estimator, tmab_shapley, needs neither torch nor data and takes any game as a function.
 """
 
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, fields
 from statistics import NormalDist
@@ -74,13 +75,14 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
 
     value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
         V's chance, if it has any, is fixed by round_seed (one round_seed = one image batch).
-    truncation: once the mean of the last `window` V's along an order is below it, the marginals that
-        remain count as 0; None for none. The paper's rule is window=1.
-    value_range: (low, high) that no marginal leaves; the intervals are valid only if this is true.
+    truncation: once V, averaged over the last `window` places of an order, is below it, the marginals
+        that remain count as 0; None for none. The paper's rule is window=1. Values and intervals then
+        are those of the marginals so truncated, which are nearer to 0 than the Shapley values.
+    value_range: (low, high) of one marginal; an upper bound on high - low is what the intervals need.
     chunk: coalitions per call of value; those past truncation are wasted.
     state: an Estimate to go on from; on_round(state): called after every round.
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
-    Raises ValueError for arguments out of range and for a V that is not finite.
+    Raises ValueError for arguments out of range, a V that is not finite, a marginal outside value_range.
     """
     if which not in ("lowest", "highest") or bound not in BOUNDS:
         raise ValueError(f"which={which!r} must be lowest or highest, bound={bound!r} one of {', '.join(BOUNDS)}")
@@ -91,6 +93,8 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
     state = state or _nothing_known(n_filters, value_range)
     while not state.decided and state.rounds < max_rounds:
         marginals, cut = _sample_order(value, state, seed, truncation, window, chunk)
+        if np.nanmin(marginals) < value_range[0] - 1e-9 or np.nanmax(marginals) > value_range[1] + 1e-9:
+            raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
         _update(state, marginals, cut, value_range, delta)
         state.ci_low, state.ci_high = BOUNDS[bound](state, value_range, delta)
         _decide(state, k, which, eps)
@@ -128,9 +132,9 @@ def _sample_order(value, state, seed, truncation, window, chunk):
         if not np.isfinite(v[now]).all():
             raise ValueError(f"V is {v[now]} in round {state.rounds}; it must be finite")
         if truncation is not None:
-            means = np.array([v[points[max(0, i - window + 1):i + 1]].mean() for i in range(start, start + len(now))])
-            if (means < truncation).any():
-                end = now[np.argmax(means < truncation)]
+            low = [np.nanmean(v[max(0, p - window + 1):p + 1]) < truncation for p in now]
+            if any(low):
+                end = now[np.argmax(low)]
                 break
     marginals, cut = np.full(n, np.nan), np.zeros(n, dtype=bool)
     sampled = active[active < end]
@@ -218,7 +222,7 @@ def _update_sequence(state, seen, x, value_range, delta):
 
 
 def clt(state, value_range, delta):
-    """Normal approximation over n filters, from 30 samples on: approximate, and not valid for looking every round."""
+    """Normal approximation for n filters at one look fixed beforehand, of 30 samples at least: approximate."""
     m = np.maximum(state.samples, 2)
     z = NormalDist().inv_cdf(1 - delta / (2 * len(m)))
     half = np.where(m < 30, np.inf, z * np.sqrt(state.m2 / (m - 1) / m))
@@ -240,9 +244,10 @@ BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
 
 def reliability(state):
     """1 - mean squared standard error / variance of the values: near 1 = precise, near 0 = only noise."""
-    m = np.maximum(state.samples, 2)
-    variance = state.values.var()
-    return float(1 - (state.m2 / (m - 1) / m).mean() / variance) if variance > 0 else 0.0
+    m, variance = state.samples, state.values.var()
+    if m.min() < 2 or variance == 0:
+        return 0.0
+    return float(1 - (state.m2 / (m - 1) / m).mean() / variance)
 
 
 def load_state(run):
@@ -255,7 +260,8 @@ def load_state(run):
         before = json.loads(str(arrays.pop("run")))
         state = Estimate(**arrays)
         state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
-        seconds = float(records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["seconds"])
+        json_path = f"{RECORDS_DIR}/mab.json"
+        seconds = float(records.load_json(json_path, "mab.py")["seconds"]) if os.path.exists(json_path) else 0.0
         changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Stop(f"{path} or the mab.json beside it is not a record of mab.py; move both away "
@@ -281,7 +287,7 @@ def save(state, run, layers, channels, seconds, device):
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
             "rounds": state.rounds, "evaluations": state.evaluations, "decided": bool(state.decided),
-            "certified": int((state.status == "top").sum()), "undecided": int(state.active.sum()),
+            "certified": int((state.status == "top").sum()), "active": int(state.active.sum()),
             "negative": int((state.values < 0).sum()), "reliability": reliability(state),
             "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
             "widest_interval": float((state.ci_high - state.ci_low).max()),
@@ -304,8 +310,9 @@ def main():
     import model
 
     check_constants()
+    records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
-    network = model.load(settings.weights_path(RECORDS_DIR), ARCH, IMAGE_SIZE).to(device)
+    network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     stages, _ = model.chain(network)
     layers = [name for stage in stages for name in stage.names]
     channels = [channel for stage in stages for channel in stage.channels]
@@ -321,8 +328,14 @@ def main():
     state, seconds = load_state(json.loads(json.dumps(run)))
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
     interrupted = []  # a signal is heeded between rounds, when the state is whole
+
+    def interrupt(number, _):
+        interrupted.append(True)
+        signal.signal(number, signal.SIG_DFL)
+        tqdm.write("Stopping after this round; again to stop at once.", file=sys.stderr)
+
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: interrupted.append(True))
+        signal.signal(name, interrupt)
 
     with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True) as bar:
         def on_round(state):
@@ -339,9 +352,12 @@ def main():
 
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
                              bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, state=state, on_round=on_round)
-    print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}. "
+    print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
+          f"{state.truncated.sum() / state.samples.sum():.0%} of samples truncated. "
           f"{(state.values < 0).sum()} of {len(layers)} values are negative; the intervals prove it of "
           f"{(state.ci_high < 0).sum()}.")
+    if state.truncated.sum() == state.samples.sum():
+        print(f"All samples were truncated: the intact network's V is below TRUNCATION={TRUNCATION}. Give a lower one.")
     print(f"The {TOP_K} {WHICH} are decided." if state.decided else
           f"The {TOP_K} {WHICH} are not decided: {(state.status == 'top').sum()} are certified. "
           "Until then the values are a best guess; filters.csv has their intervals.")

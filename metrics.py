@@ -7,7 +7,8 @@ from datasets import GROUP_NAMES, GROUPS
 
 # What is compared, as tables and figures name it.
 METHODS = {"nothing": "nothing removed", "threshold": "threshold shifted", "random": "random filters removed",
-           "shapley": "negative filters removed", "shapley+threshold": "both, chosen together"}
+           "shapley": "negative filters removed", "random+threshold": "random filters and threshold",
+           "shapley+threshold": "negative filters and threshold"}
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -45,7 +46,8 @@ def fewest_within_one_se(correct, group):
     """The first of several steps, correct (steps, N) bool, that is about as good in balanced accuracy as the best.
 
     About as good: less than the best by at most the standard error of the difference, paired over images
-    (the one-standard-error rule of Breiman et al. 1984). So what is chosen does little more than it must.
+    (after the one-standard-error rule of Breiman et al. 1984, which takes the best's own standard error). So
+    what is chosen does little more than it must.
     """
     best = correct[int(np.argmax([balanced(step, group) for step in correct]))].astype(int)
     groups = [group == index for index in np.unique(group)]
@@ -56,20 +58,19 @@ def fewest_within_one_se(correct, group):
             return number
 
 
-def change(before, after, group, seed, resamples=10_000):
+def change(before, after, group, seed, resamples=2000):
     """Change of accuracy, after - before, of each group and balanced, with paired bootstrap intervals.
 
-    before, after (N,) bool of the same images; group (N,) int. Columns: group, change, ci_low, ci_high.
-    An image's change is -1, 0 or 1, so resampling a group's images is a multinomial draw of their counts.
+    before, after: (N,), whether each image is right, or how often (a mean over random removals); group (N,) int.
+    Columns: group, change, ci_low, ci_high. The intervals are over images, for the networks as they are.
     """
     rng = np.random.default_rng(seed)
     means, draws = [], []
     for index in np.unique(group):
-        difference = after[group == index].astype(int) - before[group == index]
-        share = [(difference == step).mean() for step in (-1, 0, 1)]
-        counts = rng.multinomial(len(difference), share, size=resamples)
+        difference = after[group == index].astype(float) - before[group == index]
+        n = len(difference)
         means.append(difference.mean())
-        draws.append((counts[:, 2] - counts[:, 0]) / len(difference))
+        draws.append(rng.multinomial(n, np.full(n, 1 / n), size=resamples) @ difference / n)
     means.append(np.mean(means))
     draws.append(np.mean(draws, axis=0))
     low, high = np.percentile(draws, [2.5, 97.5], axis=1)
@@ -77,15 +78,23 @@ def change(before, after, group, seed, resamples=10_000):
                          "change": means, "ci_low": low, "ci_high": high})
 
 
-def auc_within_race(margin, faces):
-    """{race: chance that a man's margin is above that of a woman of the same race}. No threshold moves it."""
-    result = {}
+def auc_within_race(before, after, group, seed, resamples=2000):
+    """AUC among the faces of one race before and after, and its change with a paired bootstrap interval.
+
+    The AUC is the chance that a man's margin is above a woman's; no threshold moves it. before, after: (N,)
+    margins of the same images. Columns: group (the race), before, after, change, ci_low, ci_high.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
     for race in dict.fromkeys(race for race, _ in GROUPS):
-        ranks = {gender: GROUPS.index((race, gender)) for gender in ("Male", "Female")}
-        men, women = (margin[faces.group.numpy() == ranks[gender]] for gender in ("Male", "Female"))
-        rank_sum = pd.Series(np.concatenate([men, women])).rank()[:len(men)].sum()
-        result[race] = (rank_sum - len(men) * (len(men) + 1) / 2) / (len(men) * len(women))
-    return result
+        men, women = (np.flatnonzero(group == GROUPS.index((race, gender))) for gender in ("Male", "Female"))
+        above = [np.sign(margin[men][:, None] - margin[women]) / 2 + 0.5 for margin in (before, after)]  # (men, women)
+        draws_of_men, draws_of_women = (rng.multinomial(len(some), np.full(len(some), 1 / len(some)), size=resamples)
+                                        / len(some) for some in (men, women))
+        changes = ((draws_of_men @ (above[1] - above[0])) * draws_of_women).sum(1)
+        rows.append((race, above[0].mean(), above[1].mean(), above[1].mean() - above[0].mean(),
+                     *np.percentile(changes, [2.5, 97.5])))
+    return pd.DataFrame(rows, columns=["group", "before", "after", "change", "ci_low", "ci_high"])
 
 
 def percent(table):

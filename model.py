@@ -48,29 +48,33 @@ def squeezenet(arch, weights):
     if weights != "none":
         state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
         head = network.classifier.state_dict(prefix="classifier.")
-        if any(getattr(state.get(name), "shape", None) != value.shape for name, value in head.items()):
+        if isinstance(state, dict) and any(getattr(state.get(name), "shape", None) != value.shape for name, value in head.items()):
             state = {**state, **head}
         _load(network, state, arch, weights)
     return network.to(memory_format=torch.channels_last)
 
 
-def save(path, network, arch, image_size):
-    """Write a checkpoint that torch.load(path, weights_only=True) reads."""
-    records.save({path: {"arch": arch, "image_size": image_size, "state_dict": network.state_dict()}})
+def checkpoint(network, **constants):
+    """What squeezenet.pth holds; torch.load(path, weights_only=True) reads it. constants: those to be kept, by name."""
+    return {**{name.lower(): value for name, value in constants.items()}, "state_dict": network.state_dict()}
 
 
-def load(path, arch, image_size):
-    """The network of a checkpoint by `save`, or of a plain state dict with two classes. Raises Stop."""
+def load(path, **constants):
+    """The network of a checkpoint, or of a plain state dict with two classes. Raises Stop.
+
+    constants: ARCH and others that must be as they were in training, if the checkpoint has them.
+    """
     if not os.path.exists(path):
         raise Stop(f"{path} is missing; run train_squeeze.py first, with the same RECORDS_DIR")
     checkpoint = read(path)
-    for name, given in (("arch", arch), ("image_size", image_size)):
-        made = checkpoint.get(name, given)
+    for name, given in constants.items():
+        made = checkpoint.get(name.lower(), given)
         if made != given:
-            raise Stop(f"{path} was trained with {name.upper()}={made}, not {given}; "
-                       f"give --{name.upper()}={made}, or train anew under another RECORDS_DIR")
-    network = squeezenet(arch, "none")
-    _load(network, checkpoint.get("state_dict", checkpoint), arch, path)
+            made, given = (",".join(map(str, value)) if isinstance(value, tuple) else value for value in (made, given))
+            raise Stop(f"{path} was trained with {name}={made}, not {given}; "
+                       f"give --{name}={made}, or train anew under another RECORDS_DIR")
+    network = squeezenet(constants["ARCH"], "none")
+    _load(network, checkpoint.get("state_dict", checkpoint), constants["ARCH"], path)
     return network.eval()
 
 
@@ -115,7 +119,8 @@ class _Convs:
         self.pool, self.convs = pool, convs
 
     def __call__(self, x):
-        parts = [conv(x) for x in [self.pool(x)] for conv in self.convs]
+        x = self.pool(x)
+        parts = [conv(x) for conv in self.convs]
         if len(parts) == 1:
             return parts[0].relu_()
         channels = np.cumsum([0] + [part.shape[1] for part in parts])
@@ -164,7 +169,8 @@ def device_of(name):
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise Stop(f"DEVICE={name}: PyTorch sees no CUDA GPU here; give --DEVICE=cpu or auto")
     try:
-        return torch.zeros(1, device=name).cpu() is not None and torch.device(name)
+        torch.zeros(1, device=name).cpu()  # some devices exist by name only
+        return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise Stop(f"DEVICE={name}: PyTorch has no such device here; give auto, cpu or cuda") from None
 

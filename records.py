@@ -1,5 +1,6 @@
 """Records: read with care, written all together or not at all."""
 
+import functools
 import io
 import json
 import os
@@ -92,7 +93,7 @@ def about(constants, seconds, device):
     """What every <script>.json begins with: how the record came about."""
     versions = {name: sys.modules[name].__version__
                 for name in ("torch", "torchvision", "numpy", "pandas", "PIL") if name in sys.modules}
-    return {"constants": constants, "seconds": round(seconds, 1), "device": device, "commit": _commit(),
+    return {"constants": constants, "seconds": round(seconds, 1), "device": device, "commit": commit(),
             "versions": {"python": platform.python_version(), **versions}}
 
 
@@ -101,7 +102,9 @@ def _require(path, maker):
         raise Stop(f"{path} is missing; run {maker} first, with the same RECORDS_DIR")
 
 
-def _commit():
+@functools.cache
+def commit():
+    """The git commit of these scripts, "-dirty" if changed, as it was when first asked for; "unknown" without git."""
     here = os.path.dirname(os.path.abspath(__file__))
     try:
         git = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True)

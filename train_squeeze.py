@@ -30,9 +30,11 @@ LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of
 
 def train(network, faces, val, device, state_path):
     """Fine-tune for EPOCHS. Saves after each of them what it takes to go on exactly from there."""
-    steps = -(-len(faces.male) // BATCH_SIZE)
+    steps = max(3, EPOCHS * -(-len(faces.male) // BATCH_SIZE))
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * steps, pct_start=0.1)
+    # OneCycleLR divides by the length of its warm-up less one step, so that may not be exactly one.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps,
+                                                   pct_start=max(0.1, 1.5 / steps))
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
     run = {name: settings.chosen(globals())[name] for name in (
         "ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")}
@@ -78,16 +80,18 @@ def main():
     network = model.squeezenet(ARCH, WEIGHTS).to(device)
     state_path = f"{RECORDS_DIR}/train_state.pth"
     train(network, celeba["train"], celeba["val"], device, state_path)
-    model.save(settings.weights_path(RECORDS_DIR), network, ARCH, IMAGE_SIZE)
 
     tables = []
     for name, some in (("CelebA val", celeba["val"]), ("CelebA test", celeba["test"]), ("FairFace choose", choose)):
         _, correct = model.epoch(network, some, device, BATCH_SIZE)
         tables.append(metrics.accuracy(correct.numpy(), some.group.numpy()).assign(set=name))
     table = pd.concat(tables, ignore_index=True)
-    records.save({f"{RECORDS_DIR}/train_squeeze.json": {
-        **records.about(settings.chosen(globals()), time.time() - started, str(device)),
-        "network": model.digest(network), "accuracy": table.to_dict("records")}})
+    records.save({
+        f"{RECORDS_DIR}/train_squeeze.json": {
+            **records.about(settings.chosen(globals()), time.time() - started, str(device)),
+            "network": model.digest(network), "accuracy": table.to_dict("records")},
+        settings.weights_path(RECORDS_DIR): model.checkpoint(
+            network, ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE, CELEBA_FRAME=CELEBA_FRAME)})
     os.remove(state_path)
     table["accuracy in %, 95 % interval"] = metrics.percent(table)
     print(table[["set", "group", "accuracy in %, 95 % interval"]].to_string(index=False))

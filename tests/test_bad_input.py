@@ -327,7 +327,7 @@ def test_training_goes_on_with_another_constant(ready, script, stops, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "save", interrupt)
+        patch.setattr(model, "checkpoint", interrupt)
         assert script("train_squeeze.py", "--EPOCHS=1", cwd=ready)[0] == 130
     for now in ("SEED=1", "EPOCHS=3", "BATCH_SIZE=32", "LEARNING_RATE=0.1", "CELEBA_FRAME=0.0,0.0,1.0,1.0"):
         stops("train_squeeze.py", "--EPOCHS=1", f"--{now}", cwd=ready, words=[
@@ -340,9 +340,9 @@ def test_steps_in_the_wrong_order(ready, stops, tmp_path):
 
 
 def test_network_retrained_after_the_values(done, stops):
-    network = model.load(done / "squeezenet.pth", "squeezenet1_1", 32)
+    network = model.load(done / "squeezenet.pth", ARCH="squeezenet1_1")
     network.classifier[1].bias.data += 1e-3
-    model.save(done / "squeezenet.pth", network, "squeezenet1_1", 32)
+    torch.save(model.checkpoint(network, ARCH="squeezenet1_1", IMAGE_SIZE=32), done / "squeezenet.pth")
     for name in ("mab.py", "eval.py"):
         stops(name, cwd=done, words=["mab.npz", "network", "--RECORDS_DIR"])
 

@@ -128,6 +128,39 @@ def test_intervals_hold_for_all_players_at_every_look(bound):
     assert misses <= 10
 
 
+def test_the_coverage_test_can_fail():
+    """The same game, with 95 % intervals that know neither of the other players nor of the other looks."""
+    rng = np.random.default_rng(1)
+    misses = 0
+    for _ in range(20):
+        draws = rng.choice([-1, 0, 1], (300, 8), p=[0.1, 0.5, 0.4])
+        m = np.arange(1, 301)[:, None]
+        mean, squares = np.cumsum(draws, 0) / m, np.cumsum(draws ** 2, 0) / m
+        half = 1.96 * np.sqrt((squares - mean ** 2) / m)
+        misses += bool((abs(mean - 0.3) > half)[30:].any())
+    assert misses > 10
+
+
+def test_sequence_is_the_formula():
+    """Waudby-Smith & Ramdas 2023, Theorem 2, sample by sample for one of 3 players."""
+    state, alpha, c = mab._nothing_known(3, (-1, 1)), 0.05 / 3, 0.75
+    samples = np.random.default_rng(0).choice([-1, 0, 0.5, 1], (40, 3))
+    sums = np.zeros(4)  # of the bets, bets times x, the variances, the losses
+    past = []
+    for row in samples:
+        mab._update(state, row, np.zeros(3, dtype=bool), (-1, 1), 0.05)
+        x, t = (row[1] + 1) / 2, len(past) + 1
+        mean = (0.5 + sum(past)) / t  # of the first t - 1
+        means = [(0.5 + sum(past[:i + 1])) / (i + 2) for i in range(t - 1)]
+        variance = (0.25 + sum((past[i] - means[i]) ** 2 for i in range(t - 1))) / t
+        bet = min(c, math.sqrt(2 * math.log(2 / alpha) / (variance * t * math.log(1 + t))))
+        sums += [bet, bet * x, 0, 4 * (x - mean) ** 2 * (-math.log(1 - bet) - bet) / 4]
+        past.append(x)
+    centre, half = sums[1] / sums[0], (math.log(2 / alpha) + sums[3]) / sums[0]
+    low, high = mab.sequence(state, (-1, 1), 0.05)
+    assert (low[1], high[1]) == pytest.approx((2 * centre - 1 - 2 * half, 2 * centre - 1 + 2 * half))
+
+
 def test_bernstein_is_the_formula():
     state = mab._nothing_known(3, (-1, 1))
     for marginals in ([0.5, 0.0, 0.1], [0.25, 0.0, -0.2], [0.0, 0.0, 0.3]):
@@ -177,10 +210,11 @@ def test_same_seed_same_result_straight_or_resumed():
 
 
 @pytest.mark.parametrize("options", [
-    dict(k=0), dict(k=4), dict(which="best"), dict(bound="hoeffding"), dict(delta=0), dict(value_range=(1, 1))])
+    dict(k=0), dict(k=4), dict(which="best"), dict(bound="hoeffding"), dict(delta=0), dict(value_range=(1, 1)),
+    dict(value_range=(0, 2.5))])  # a marginal is 3
 def test_bad_arguments(options):
     with pytest.raises(ValueError):
-        mab.tmab_shapley(additive(np.arange(4.0)), 4, **{"k": 1, **options})
+        mab.tmab_shapley(additive(np.arange(4.0)), 4, **{"k": 1, "value_range": (0, 3), **options})
 
 
 def test_value_that_is_not_finite():

@@ -1,6 +1,7 @@
 """Accuracy, intervals and the threshold control, against numbers known otherwise."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -39,12 +40,17 @@ def test_change_interval_is_the_paired_one():
 
 
 def test_auc_within_race():
-    margin = FACES.male.numpy() * 1.0
-    assert metrics.auc_within_race(margin, FACES) == {"White": 1.0, "Black": 1.0}
-    margin[GROUP == 2] = 0.0  # black men like black women
-    assert metrics.auc_within_race(margin, FACES) == {"White": 1.0, "Black": 0.5}
-    shifted = metrics.auc_within_race(margin + 3 * (GROUP >= 2), FACES)
-    assert shifted == {"White": 1.0, "Black": 0.5}  # no threshold moves it
+    perfect = FACES.male.numpy() * 1.0
+    worse = np.where(GROUP == 2, 0.0, perfect)  # black men like black women
+    table = metrics.auc_within_race(perfect, worse, GROUP, seed=0).set_index("group")
+    assert table.loc["White"].tolist() == [1, 1, 0, 0, 0]
+    assert table.loc["Black"].tolist() == pytest.approx([1, 0.5, -0.5, -0.5, -0.5])
+    shifted = metrics.auc_within_race(perfect + 3 * (GROUP >= 2), worse, GROUP, seed=0).set_index("group")
+    pd.testing.assert_frame_equal(shifted, table)  # no threshold moves it
+    rng = np.random.default_rng(0)
+    noisy = metrics.auc_within_race(rng.normal(0, 1, 200), perfect + rng.normal(0, 1, 200), GROUP, seed=0)
+    assert ((noisy["ci_low"] < noisy["change"]) & (noisy["change"] < noisy["ci_high"])).all()
+    assert (noisy["ci_high"] - noisy["ci_low"]).between(0.1, 0.4).all()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -228,7 +228,7 @@ def _decode(name, paths, image_size, frame):
             np.lib.format.write_array_header_1_0(file, header)
             with tqdm(total=len(paths), desc=f"decoding {name}", unit=" images") as bar:
                 for start in range(0, len(paths), 1024):  # no more are held in memory, should the disk be slow
-                    for image in pool.map(lambda path: _read_image(path, image_size, frame), paths[start:start + 1024]):
+                    for image in pool.map(lambda path: read_image(path, image_size, frame), paths[start:start + 1024]):
                         file.write(image)
                         bar.update()
     try:
@@ -240,7 +240,7 @@ def _decode(name, paths, image_size, frame):
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-def _read_image(path, image_size, frame):
+def read_image(path, image_size, frame):
     """(S, S, 3) uint8 of the part of an image inside `frame`."""
     try:
         with Image.open(path) as image:

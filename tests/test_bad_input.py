@@ -190,7 +190,7 @@ def test_other_colour_modes_are_read_as_rgb(data, recwarn, name, mode, options):
     draw(data / "fairface/val" / name, mode, **options)
     edit("val/0.jpg", f"val/{name}")(data / LABELS)
     load(data)
-    assert datasets._read_image(data / "fairface/val" / name, 16, FULL).shape == (16, 16, 3) and not recwarn.list
+    assert datasets.read_image(data / "fairface/val" / name, 16, FULL).shape == (16, 16, 3) and not recwarn.list
 
 
 @pytest.mark.parametrize("name", ["train_squeeze.py", "mab.py", "eval.py"])

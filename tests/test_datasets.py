@@ -81,8 +81,8 @@ def test_framing(tmp_path):
     image = np.zeros((40, 80, 3), dtype=np.uint8)
     image[:, :40, 0], image[:, 40:, 2] = 255, 255
     Image.fromarray(image).save(tmp_path / "half.png")
-    left = datasets._read_image(str(tmp_path / "half.png"), 16, (0, 0, 0.5, 1))
-    right = datasets._read_image(str(tmp_path / "half.png"), 16, (0.5, 0, 1, 1))
+    left = datasets.read_image(str(tmp_path / "half.png"), 16, (0, 0, 0.5, 1))
+    right = datasets.read_image(str(tmp_path / "half.png"), 16, (0.5, 0, 1, 1))
     assert left.shape == (16, 16, 3) and (left == [255, 0, 0]).all() and (right == [0, 0, 255]).all()
 
 

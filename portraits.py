@@ -27,8 +27,8 @@ FRAMES = {"celeba": (178, 218, 89, 112, 70), "fairface": (224, 224, 112, 112, 11
 SUPERSAMPLE = 2
 
 # Shares of (gender, race) in the CelebA-like splits.
-COMPOSITION = {("Male", "White"): .33, ("Male", "Black"): .32,
-               ("Female", "White"): .34, ("Female", "Black"): .01}
+COMPOSITION = {("Male", "White"): .330, ("Male", "Black"): .320,
+               ("Female", "White"): .335, ("Female", "Black"): .015}
 
 GENDERS = ("Male", "Female")
 # Probability of each cue: for men and for women at overlap 0, and for everybody at overlap 1.

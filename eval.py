@@ -136,6 +136,7 @@ def draw_curves(curves, n_removed):
         axis.axvline(n_removed, color="black", linewidth=0.8)
         axis.annotate(" chosen", (n_removed, 0.02), xycoords=("data", "axes fraction"))
         axis.set(xlabel="filters removed, most negative first")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure

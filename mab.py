@@ -252,7 +252,7 @@ def reliability(state):
 
 def load_state(run):
     """The saved Estimate and the seconds it took, or (None, 0.0). Stop if its run had other settings."""
-    path = f"{RECORDS_DIR}/mab.npz"
+    path, json_path = f"{RECORDS_DIR}/mab.npz", f"{RECORDS_DIR}/mab.json"
     if not os.path.exists(path):
         return None, 0.0
     arrays = records.load_npz(path, "mab.py")
@@ -260,11 +260,10 @@ def load_state(run):
         before = json.loads(str(arrays.pop("run")))
         state = Estimate(**arrays)
         state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
-        json_path = f"{RECORDS_DIR}/mab.json"
         seconds = float(records.load_json(json_path, "mab.py")["seconds"]) if os.path.exists(json_path) else 0.0
         changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Stop(f"{path} or the mab.json beside it is not a record of mab.py; move both away "
+        raise Stop(f"{path} or {json_path} is not a record of mab.py; move both away "
                    "or give another --RECORDS_DIR") from None
     if changed:
         raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "

@@ -323,7 +323,7 @@ def test_values_go_on_with_another_constant(done, stops, now, there):
 
 
 def test_training_goes_on_with_another_constant(ready, script, stops, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

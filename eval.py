@@ -70,25 +70,28 @@ def load_values(path):
     arrays = records.load_npz(path, "mab.py")
     try:
         values, run = arrays["values"], json.loads(str(arrays["run"]))
-        return values, {name: run[name] for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME")} | run
+        for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME"):  # what is read of it here
+            run[name]
+        return values, run
     except (KeyError, TypeError, ValueError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
 
-def summary(curves, chosen, randoms):
-    """The curves at the chosen numbers: a row for each method of metrics.METHODS and group, CelebA's test set last.
+def summary(curves, places):
+    """The curves on report and CelebA test images at `places`: a row for each name and group. Columns as in eval.csv.
 
-    Columns as in eval.csv. Random methods have the mean over their orders, with as many filters removed as
-    for their counterpart, and the lowest and highest of them in place of an interval.
+    A name with several places (random orders) has their mean, and the lowest and highest in place of an interval.
     """
     curves = curves[curves["split"] != "choose"].replace({"group": {"all": "CelebA test"}})
     at = {place: rows for place, rows in curves.groupby(["method", "n_removed"])}
-    found = {name: at[place].assign(method=name) for name, place in chosen.items()}
-    for name, places in randoms.items():
-        accuracy = np.array([at[place]["accuracy"] for place in places])  # (orders, groups)
-        found[name] = at[places[0]].assign(
-            method=name, accuracy=accuracy.mean(0), ci_low=accuracy.min(0), ci_high=accuracy.max(0))
-    return pd.concat([found[name] for name in metrics.METHODS if name in found], ignore_index=True)[curves.columns]
+    found = []
+    for name, some in places.items():
+        if some:
+            found.append(at[some[0]].assign(method=name))
+        if len(some) > 1:
+            accuracy = np.array([at[place]["accuracy"] for place in some])  # (orders, groups)
+            found[-1] = found[-1].assign(accuracy=accuracy.mean(0), ci_low=accuracy.min(0), ci_high=accuracy.max(0))
+    return pd.concat(found, ignore_index=True)
 
 
 def report(table, changes, auc):
@@ -201,40 +204,40 @@ def main():
             correct[method] = correct_calls(margins[method], faces)
             correct[f"{method}+threshold"] = correct_calls(margins[method], faces, shifts[method])
 
-    # The choosing set chooses; the report set only tells. chosen: {name: (method, number removed)}.
+    # The choosing set chooses; the report set only tells. places: {row of the table: [(method, number removed)]}.
     group = {split: some.group.numpy() for split, some in faces.items()}
-    best = {method: metrics.fewest_within_one_se(correct[method]["choose"], group["choose"])
-            for method in ("shapley", "shapley+threshold")}
-    chosen = {"nothing": ("shapley", 0), "threshold": ("shapley+threshold", 0), **{
-        method: (method, number) for method, number in best.items()}}
-    randoms = {name: [(f"random {index}{name.removeprefix('random')}", best[name.replace("random", "shapley")])
-                      for index in range(RANDOM_ORDERS)]
-               for name in ("random", "random+threshold") if RANDOM_ORDERS}
-    right = {name: np.mean([correct[method]["report"][number] for method, number in randoms.get(name, [chosen.get(name)])],
-                           axis=0) for name in [*chosen, *randoms]}
+    alone, shifted = (metrics.fewest_within_one_se(correct[method]["choose"], group["choose"])
+                      for method in ("shapley", "shapley+threshold"))
+    places = {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)],
+              "random": [(f"random {index}", alone) for index in range(RANDOM_ORDERS)],
+              "shapley": [("shapley", alone)],
+              "random+threshold": [(f"random {index}+threshold", shifted) for index in range(RANDOM_ORDERS)],
+              "shapley+threshold": [("shapley+threshold", shifted)]}
+    right = {name: np.mean([correct[method]["report"][number] for method, number in some], axis=0)
+             for name, some in places.items() if some}
     changes = {f"{after} against {before}": metrics.change(right[before], right[after], group["report"], SEED)
                for after, before in COMPARISONS if after in right and before in right}
-    auc = metrics.auc_within_race(*(margins["shapley"]["report"][number] for number in (0, best["shapley"])),
+    auc = metrics.auc_within_race(*(margins["shapley"]["report"][number] for number in (0, alone)),
                                   group["report"], SEED)
 
     curves = pd.concat([
         metrics.accuracy(right, group[split]).assign(method=method, n_removed=n, split=split)
         for method, splits in correct.items() for split, steps in splits.items() for n, right in enumerate(steps)])
     curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
-    table = summary(curves, chosen, randoms)
-    removed = order[:best["shapley"]]
+    table = summary(curves, places)
+    removed = order[:alone]
     layers = [name for stage in model.chain(network)[0] for name in stage.names]
     records.save({
         f"{RECORDS_DIR}/eval.json": {
             **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
-            "n_removed": {method: n for method, (_, n) in chosen.items()},
-            "shift": {method: shifts["shapley"][chosen[method][1]] for method in ("threshold", "shapley+threshold")},
+            "n_removed": {name: some[0][1] for name, some in places.items() if some},
+            "shift": {"threshold": shifts["shapley"][0], "shapley+threshold": shifts["shapley"][shifted]},
             "removed_filters": removed.tolist(),
             "auc_within_race": auc.to_dict("records"),
             "table": table.to_dict("records"),
             "changes": {name: change.to_dict("records") for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
-        f"{RECORDS_DIR}/eval.png": draw_curves(curves, best["shapley"]),
+        f"{RECORDS_DIR}/eval.png": draw_curves(curves, alone),
         f"{RECORDS_DIR}/values.png": draw_values(values, removed, layers)})
     report(table, changes, auc)
 

@@ -28,25 +28,26 @@ LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of
 # -----------------------------------------------------------------------------
 
 
-def train(network, faces, val, device, state_path):
-    """Fine-tune for EPOCHS. Saves after each of them what it takes to go on exactly from there."""
-    steps = max(3, EPOCHS * -(-len(faces.male) // BATCH_SIZE))
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
+def train(network, faces, val, device, run, state_path):
+    """Fine-tune on `faces`, tell accuracy on `val`; after each epoch save what it takes to go on exactly from there.
+
+    run: the constants, by name, that an interrupted training must share to be gone on with.
+    """
+    epochs, batch_size, learning_rate, seed = (run[name] for name in ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "SEED"))
+    steps = max(3, epochs * -(-len(faces.male) // batch_size))
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
     # OneCycleLR divides by the length of its warm-up less one step, so that may not be exactly one.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps,
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps,
                                                    pct_start=max(0.1, 1.5 / steps))
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    run = {name: settings.chosen(globals())[name] for name in (
-        "ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")}
-    run["images"] = datasets.digest(faces)
     done = _load_state(state_path, run, parts)
-    for epoch in range(done, EPOCHS):
-        torch.manual_seed(SEED * 1000 + epoch)  # dropout knows no other generator
-        rng = np.random.default_rng([SEED, epoch])
-        loss, correct = model.epoch(network, faces, device, BATCH_SIZE, optimizer, schedule, rng,
-                                    bar=f"epoch {epoch + 1} of {EPOCHS}")
-        val_loss, val_correct = model.epoch(network, val, device, BATCH_SIZE)
-        print(f"epoch {epoch + 1} of {EPOCHS}: loss {loss:.3f}, accuracy {correct.float().mean():.1%}; "
+    for epoch in range(done, epochs):
+        torch.manual_seed(seed * 1000 + epoch)  # dropout knows no other generator
+        rng = np.random.default_rng([seed, epoch])
+        name = f"epoch {epoch + 1} of {epochs}"
+        loss, correct = model.epoch(network, faces, device, batch_size, optimizer, schedule, rng, bar=name)
+        val_loss, val_correct = model.epoch(network, val, device, batch_size)
+        print(f"{name}: loss {loss:.3f}, accuracy {correct.float().mean():.1%}; "
               f"CelebA val: loss {val_loss:.3f}, accuracy {val_correct.float().mean():.1%}", flush=True)
         records.save({state_path: {"run": run, "epoch": epoch + 1,
                                    **{name: part.state_dict() for name, part in parts.items()}}})
@@ -79,7 +80,9 @@ def main():
     torch.manual_seed(SEED)
     network = model.squeezenet(ARCH, WEIGHTS).to(device)
     state_path = f"{RECORDS_DIR}/train_state.pth"
-    train(network, celeba["train"], celeba["val"], device, state_path)
+    run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
+        "ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")}
+    train(network, celeba["train"], celeba["val"], device, {**run, "images": datasets.digest(celeba["train"])}, state_path)
 
     tables = []
     for name, some in (("CelebA val", celeba["val"]), ("CelebA test", celeba["test"]), ("FairFace choose", choose)):

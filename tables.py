@@ -109,11 +109,23 @@ def framing_table(folder):
     return _markdown(["CELEBA_FRAME", *GROUP_NAMES, "balanced"], rows)
 
 
+def bench_table(folder):
+    """Milliseconds for one evaluation of V, each way."""
+    bench = load_json(f"{folder}/bench.json", "bench.py")
+    ways = {"plain": "the network as it is", "naive": "a masked forward for each coalition",
+            "earlier": "the earlier way: a new two-worker loader decodes the images, then a masked forward",
+            "shared": "here: what coalitions share is computed once"}
+    return _markdown(
+        [f"{bench['images']} images of {bench['image_size']} px, {bench['arch']}, {bench['device']}, "
+         f"{bench['threads']} threads", "ms", "evaluations a second"],
+        [[text, f"{bench[f'{way}_ms']:.1f}", f"{1000 / bench[f'{way}_ms']:.0f}"] for way, text in ways.items()])
+
+
 def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
     def table(match):
         make = {make.__name__: make for make in (headline_table, claims_table, accuracy_table, change_table, run_table,
-                                                 framing_table)}[match[1]]
+                                                 framing_table, bench_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import datasets
 import portraits
+from conftest import REPOSITORY
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -43,6 +44,17 @@ def test_the_three_celeba_layouts_read_alike(toy, tmp_path):
         read = datasets.celeba_table(tmp_path / layout).assign(name=lambda table: table["path"].map(os.path.basename))
         expected = split.assign(name=names).sort_values("name", ignore_index=True)
         pd.testing.assert_frame_equal(read[["name", "split", "male"]], expected[["name", "split", "male"]])
+
+
+def test_real_subset():
+    """The real files, where the developers have them beside the repository."""
+    real = REPOSITORY.parent / "shared" / "data"
+    if not (real / "celeba").is_dir():
+        pytest.skip("no real CelebA and FairFace at ../shared/data")
+    assert datasets.celeba_table(real).groupby("split").size().to_dict() == {"test": 1000, "train": 8000, "val": 1000}
+    sizes = datasets.fairface_table(real).groupby(["purpose", "group"]).size().unstack()
+    assert sizes.loc[["values", "choose"]].to_numpy().tolist() == [[500] * 4] * 2
+    assert sizes.loc["report"].tolist() == [390, 345, 252, 216]
 
 
 def test_fairface_sets_are_disjoint_and_of_the_right_people(toy):

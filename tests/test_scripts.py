@@ -70,6 +70,15 @@ def test_eval_with_nothing_to_remove(run, trained, tmp_path):
     assert result.returncode == 0 and "none is made" in result.stdout, result.stderr
 
 
+def test_bench(run, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    result = run("bench.py", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "cur_records" / "bench.json").read_text())
+    assert min(record[f"{way}_ms"] for way in ("plain", "naive", "earlier", "shared")) > 0
+    assert 0.2 < record["suffix_share"] < 0.4 and record["images"] == 8 and record["device"] == "cpu"
+
+
 def test_checkpoint_loads_without_pickle(trained):
     checkpoint = torch.load(trained / "squeezenet.pth", weights_only=True)
     assert (checkpoint["arch"], checkpoint["image_size"], len(checkpoint["celeba_frame"])) == ("squeezenet1_1", 32, 4)

@@ -76,7 +76,7 @@ def test_bench(run, trained, tmp_path):
     assert result.returncode == 0, result.stderr
     record = json.loads((folder / "cur_records" / "bench.json").read_text())
     assert min(record[f"{way}_ms"] for way in ("plain", "naive", "earlier", "shared")) > 0
-    assert 0.2 < record["suffix_share"] < 0.4 and record["images"] == 8 and record["device"] == "cpu"
+    assert 0.1 < record["suffix_share"] < 0.4 and record["images"] == 8 and record["device"] == "cpu"
 
 
 def test_checkpoint_loads_without_pickle(trained):

@@ -277,7 +277,7 @@ def main():
         data_dir = DRAW
     table = counts(data_dir)
     print(table.pivot_table(index=["data", "set"], columns="group", values="images", sort=False)
-          .astype("Int64").to_string(na_rep="-"))
+          .map(lambda images: "-" if np.isnan(images) else f"{images:.0f}").to_string())
     for split in ("train", "val", "test"):  # decoding finds damaged files, and later scripts start at once
         celeba(data_dir, split, IMAGE_SIZE, CELEBA_FRAME)
     for purpose in ("values", "choose", "report"):

@@ -98,7 +98,7 @@ def main():
     os.remove(state_path)
     table["accuracy in %, 95 % interval"] = metrics.percent(table)
     print(table[["set", "group", "accuracy in %, 95 % interval"]].to_string(index=False))
-    print(f"{settings.weights_path(RECORDS_DIR)} written. Next: python mab.py")
+    print(f"{settings.weights_path(RECORDS_DIR)} written. Next: mab.py, with the same constants.")
 
 
 if __name__ == "__main__":

@@ -158,8 +158,8 @@ def _fairface_labels(folder, source):
 def _folder(data_dir, name):
     folder = os.path.join(data_dir, name)
     if not os.path.isdir(folder):
-        raise Stop(f"{folder}: no such folder; put {name} there as the README shows, "
-                   "or draw portraits: python datasets.py --DRAW=toy")
+        raise Stop(f"{folder}: no such folder; DATA_DIR must be the folder that holds celeba/ and fairface/ as the README "
+                   "shows. Or draw portraits: python datasets.py --DRAW=toy")
     return folder
 
 

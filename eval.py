@@ -97,7 +97,7 @@ def summary(curves, places):
 def report(table, changes, auc):
     """Print what was found."""
     print("Accuracy in % on FairFace's report set and CelebA's test set, with 95 % intervals.\n"
-          "shapley (5): the 5 filters of lowest value removed; random (5): any 5, mean of all orders (lowest to highest);\n"
+          "In brackets, filters removed. shapley: those of lowest value; random: any, mean of all orders (lowest to highest);\n"
           "threshold: decision threshold shifted; +threshold: both, chosen together. All chosen on the choosing set.\n")
     print(pd.DataFrame({f"{name} ({rows['n_removed'].iloc[0]})": metrics.percent(rows)
                         for name, rows in table.groupby("method", sort=False)}, index=table["group"].unique()).to_string())
@@ -163,6 +163,7 @@ def draw_values(values, removed, layers):
              ylabel="Shapley value (share of accuracy)")
     right.set(title="by layer", xlabel="Shapley value", yticks=range(len(names)))
     right.set_yticklabels(names, fontsize=6)
+    right.xaxis.get_major_locator().set_params(nbins=5)  # more labels would run into each other
     right.invert_yaxis()
     for axis in (left, right):
         axis.grid(alpha=0.3)

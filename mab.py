@@ -84,8 +84,10 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
     Raises ValueError for arguments out of range, a V that is not finite, a marginal outside value_range.
     """
-    if which not in ("lowest", "highest") or bound not in BOUNDS:
-        raise ValueError(f"which={which!r} must be lowest or highest, bound={bound!r} one of {', '.join(BOUNDS)}")
+    if which not in ("lowest", "highest"):
+        raise ValueError(f"which={which!r} must be lowest or highest")
+    if bound not in BOUNDS:
+        raise ValueError(f"bound={bound!r} must be one of {', '.join(BOUNDS)}")
     if not 0 < k < n_filters:
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
     if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and window > 0 and chunk > 0):
@@ -351,6 +353,9 @@ def main():
 
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
                              bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, state=state, on_round=on_round)
+    if state.rounds == rounds:
+        print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
+              "on with it, or give another --RECORDS_DIR to start anew. It holds:")
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
           f"{state.truncated.sum() / state.samples.sum():.0%} of samples truncated. "
           f"{(state.values < 0).sum()} of {len(layers)} values are negative; the intervals prove it of "

@@ -105,6 +105,15 @@ def test_rounds_in_parts_equal_rounds_at_once(run, trained, tmp_path):
     assert np.load(tmp_path / "once/cur_records/mab.npz")["rounds"] == 5
 
 
+def test_complete_run_says_that_nothing_was_computed(run, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    before = (folder / "cur_records" / "mab.npz").read_bytes()
+    result = run("mab.py", "--MAX_ROUNDS=2", cwd=folder)
+    assert result.returncode == 0 and "Nothing was computed" in result.stdout, result.stderr
+    assert (folder / "cur_records" / "mab.npz").read_bytes() == before
+    assert "Nothing was computed" not in run("mab.py", "--MAX_ROUNDS=4", cwd=folder).stdout
+
+
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_mab_goes_on(run, trained, toy, tmp_path, name):
     shutil.copy(trained / "squeezenet.pth", tmp_path)

@@ -30,7 +30,7 @@ REPEATS = 9     # of each measurement
 
 def successor_share(network, images):
     """Multiplications behind a removed filter's stage, as a share of all, averaged over filters."""
-    stages, head = model.chain(network)
+    stages, _ = model.chain(network)
     convs, work = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)], {}
     handles = [conv.register_forward_hook(lambda conv, _, out: work.__setitem__(conv, conv.weight.numel() * out[0, 0].numel()))
                for conv in convs]

@@ -49,7 +49,8 @@ def run(main, constants):
     except Stop as stop:
         sys.exit(_last_line(stop))
     except OSError as error:  # a folder without permission, or a file where a folder should be
-        sys.exit(_last_line(f"{error.filename or 'disk'}: {error.strerror or error}; give another --DATA_DIR or --RECORDS_DIR, or make room"))
+        sys.exit(_last_line(f"{error.filename or 'disk'}: {error.strerror or error}; "
+                            "give another --DATA_DIR or --RECORDS_DIR, or make room"))
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last saved state.", file=sys.stderr)
         sys.exit(130)

@@ -1,17 +1,20 @@
-"""How long one evaluation of V takes, against a plain forward and the naive ways.
+"""How long one evaluation of V takes, against a plain forward pass and other ways to remove filters.
 
     python bench.py
 
-Times, in one run and interleaved: the network as it is; a masked forward for every coalition; the
-earlier reimplementation's way (for every evaluation a new loader with two workers that decodes the
-images, then a masked forward); and ours, along the removals of one order. Prints medians over repeats
-and writes RECORDS_DIR/bench.json. Needs squeezenet.pth and the images of the values.
+Times, in one run and interleaved: the network as it is, on all images at once and on as many at a time
+as suits the machine; a masked forward for every coalition; the earlier reimplementation's way (for
+every evaluation a new loader with two workers that decodes the images, then a masked forward in the
+default memory layout); and ours, along the removals of one order. Prints medians over repeats and
+where our time goes, and writes RECORDS_DIR/bench.json. Weights are random: time does not depend on them.
 """
 
+import copy
 import time
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 import ablation
@@ -27,34 +30,56 @@ REMOVALS = 150  # along an order; the length of a truncated one
 REPEATS = 9     # of each measurement
 # -----------------------------------------------------------------------------
 
+KINDS = {  # of operations, by what their names in PyTorch contain
+    "convolutions and matrix products": ("conv", "mm", "linear"), "ReLU and removal": ("clamp", "index_put", "copy_", "fill_"),
+    "pooling": ("pool",)}
 
-def successor_share(network, images):
-    """Multiplications behind a removed filter's stage, as a share of all, averaged over filters."""
-    stages, _ = model.chain(network)
-    convs, work = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)], {}
-    handles = [conv.register_forward_hook(lambda conv, _, out: work.__setitem__(conv, conv.weight.numel() * out[0, 0].numel()))
-               for conv in convs]
-    network(images[:1])
-    for handle in handles:
-        handle.remove()
-    names = {module: name for name, module in network.named_modules()}
-    per_layer = {names[conv]: amount for conv, amount in work.items()}
-    per_stage = [sum(per_layer[name] for name in dict.fromkeys(stage.names)) for stage in stages]
-    behind = sum(per_layer.values()) - np.cumsum(per_stage)
-    return float(np.average(behind / sum(per_layer.values()), weights=[len(stage.names) for stage in stages]))
+
+def suffix_share(coalitions, images):
+    """Multiplications behind a removed filter, as a share of all, averaged over filters."""
+    work = np.zeros(len(coalitions.steps))
+    for number, step in enumerate(coalitions.steps):
+        for layer in step.run.modules() if step.run else ():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                def count(layer, _, out, number=number):
+                    work[number] += layer.weight.numel() * out[0, 0].numel()
+                layer.register_forward_hook(count)  # on a copy of the network, which is not used any more
+    model.forward(coalitions.steps, images[:1])
+
+    def behind(gate):
+        stale = {gate}
+        for number, step in enumerate(coalitions.steps):
+            if not stale.isdisjoint(step.inputs):
+                stale.add(number)
+        return work[list(stale)].sum()
+
+    gates, filters = np.unique(coalitions.gate, return_counts=True)
+    return float(np.average([behind(gate) for gate in gates], weights=filters) / work.sum())
+
+
+def time_by_kind(evaluate, device):
+    """{kind of operation: share of the time that they take} while `evaluate` runs."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as profiler:
+        evaluate()
+    shares = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for event in profiler.key_averages():
+        spent = event.self_device_time_total if cuda else event.self_cpu_time_total
+        shares[next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "the rest")] += spent
+    return {kind: spent / sum(shares.values()) for kind, spent in shares.items()}
 
 
 class JpegFiles(torch.utils.data.Dataset):
     """Images decoded when asked for, as the earlier reimplementation had them."""
 
-    def __init__(self, paths, image_size, frame):
-        self.paths, self.image_size, self.frame = paths, image_size, frame
+    def __init__(self, paths):
+        self.paths = paths
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, row):
-        return torch.from_numpy(datasets.read_image(self.paths[row], self.image_size, self.frame)).permute(2, 0, 1)
+        return torch.from_numpy(datasets.read_image(self.paths[row], IMAGE_SIZE, FAIRFACE_FRAME)).permute(2, 0, 1)
 
 
 def main():
@@ -62,32 +87,27 @@ def main():
     for name, value in (("IMAGES", IMAGES), ("REMOVALS", REMOVALS), ("REPEATS", REPEATS)):
         settings.require(name, value, value >= 1, "at least 1")
     device = model.device_of(DEVICE)
-    network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    torch.manual_seed(SEED)
+    network = model.build(ARCH, "none", IMAGE_SIZE).eval().to(device)
+    default_layout = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
     settings.require("IMAGES", IMAGES, IMAGES <= len(faces.male), f"at most {len(faces.male)}, the images for the values")
     table = datasets.fairface_table(DATA_DIR)
-    paths = table[table["purpose"] == "values"]["path"].tolist()[:IMAGES]
-    fills = ablation.fill_values(network, faces, "mean", device)
+    jpegs = JpegFiles(table[table["purpose"] == "values"]["path"].tolist()[:IMAGES])
     images = datasets.normalise(faces.images[:IMAGES], device)
     male = faces.male[:IMAGES].to(device)
+    ours = ablation.Coalitions(network, IMAGE_SIZE)
+    masked, masked_default = ablation.MaskedForwards(network), ablation.MaskedForwards(default_layout)
+    fills = ablation.fill_values(ours, faces.take(slice(IMAGES)), "mean")
+    ours.see(images, fills)
     rng = np.random.default_rng(SEED)
 
     def order():
+        removed = rng.permutation(len(fills))[:REMOVALS]
         keep = np.ones((REMOVALS + 1, len(fills)), dtype=bool)
-        for step, removed in enumerate(rng.permutation(len(fills))[:REMOVALS]):
-            keep[step + 1:, removed] = False
+        for step in range(REMOVALS):
+            keep[step + 1:, removed[step]] = False
         return keep
-
-    def masked_forward(images, keep):
-        """A whole forward pass with the removed filters of `keep` filled: no prefix is shared."""
-        stages, head = model.chain(network)
-        first = 0
-        for stage in stages:
-            images = stage.forward(images)
-            removed = np.flatnonzero(~keep[first:first + len(stage.names)])
-            images[:, torch.from_numpy(removed).to(device)] = fills[first + removed][:, None, None]
-            first += len(stage.names)
-        return head(images)
 
     def accuracy(logits):
         return (logits.argmax(-1) == male).float().mean(-1).cpu()
@@ -95,38 +115,46 @@ def main():
     def plain():
         return accuracy(network(images))
 
+    def plain_in_parts():
+        return accuracy(torch.cat([network(part) for part in images.split(ours.at_a_time)]))
+
     def naive():
-        return accuracy(masked_forward(images, order()[rng.integers(REMOVALS)]))
+        masked.see(images, fills)
+        return accuracy(masked.logits(order()[-1:]))
 
     def earlier():
-        loader = torch.utils.data.DataLoader(JpegFiles(paths, IMAGE_SIZE, FAIRFACE_FRAME), IMAGES, num_workers=2)
-        for batch in loader:
-            return accuracy(masked_forward(datasets.normalise(batch, device), order()[rng.integers(REMOVALS)]))
+        for batch in torch.utils.data.DataLoader(jpegs, IMAGES, num_workers=2):
+            masked_default.see(datasets.normalise(batch, device).contiguous(), fills)
+            return accuracy(masked_default.logits(order()[-1:]))
 
     def shared():
-        return accuracy(ablation.Coalitions(network, fills, images).logits(order()))
+        ours.see(images, fills)
+        keep = order()
+        for start in range(0, len(keep), max(8, ours.at_once)):  # as mab.py calls it
+            accuracy(ours.logits(keep[start:start + max(8, ours.at_once)]))
 
-    ways = {"plain": (plain, 1), "naive": (naive, 1), "earlier": (earlier, 1), "shared": (shared, REMOVALS + 1)}
+    ways = {"plain": plain, "plain_in_parts": plain_in_parts, "naive": naive, "earlier": earlier, "shared": shared}
     times = {name: [] for name in ways}
     with torch.no_grad():
         for repeat in tqdm(range(REPEATS + 1), "bench.py", unit=" repeats"):
-            for name, (measure, evaluations) in ways.items():
+            for name, measure in ways.items():
                 before = time.perf_counter()
                 measure()
                 if repeat:  # the first warms up
-                    times[name].append((time.perf_counter() - before) / evaluations)
-        share = successor_share(network, images)
-    milliseconds = {name: 1000 * float(np.median(some)) for name, some in times.items()}
+                    times[name].append((time.perf_counter() - before) / (REMOVALS + 1 if name == "shared" else 1))
+        spent = time_by_kind(shared, device)
+    ms = {name: 1000 * float(np.median(some)) for name, some in times.items()}
+    at_once, at_a_time, share = ours.at_once, ours.at_a_time, suffix_share(ours, images)
     records.save({f"{RECORDS_DIR}/bench.json": {
         **records.about(settings.chosen(globals()), time.time() - started, str(device)),
-        **{f"{name}_ms": value for name, value in milliseconds.items()},
-        "suffix_share": share, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
-        "threads": torch.get_num_threads(),
+        **{f"{name}_ms": value for name, value in ms.items()},
+        "suffix_share": share, "spent": spent, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
+        "coalitions_at_once": at_once, "images_at_a_time": at_a_time, "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}})
-    for name, value in milliseconds.items():
-        print(f"{name:8} {value:9.2f} ms an evaluation, {milliseconds['plain'] / value:6.2f} x a plain forward's speed")
-    print(f"share of a forward behind a removed filter: {share:.3f}; ours / (share x plain): "
-          f"{milliseconds['shared'] / share / milliseconds['plain']:.2f}")
+    for name, value in ms.items():
+        print(f"{name:14} {value:9.2f} ms an evaluation, {ms['plain'] / value:6.2f} x a plain forward's speed")
+    print(f"Share of a forward behind a removed filter: {share:.3f}. Ours takes {ms['shared'] / share / ms['plain']:.2f} of share x plain.")
+    print("Where its time goes: " + ", ".join(f"{kind} {part:.0%}" for kind, part in spent.items()) + ".")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         that remain count as 0; None for none. The paper's rule is window=1. Values and intervals then
         are those of the marginals so truncated, which are nearer to 0 than the Shapley values.
     value_range: (low, high) of one marginal; an upper bound on high - low is what the intervals need.
-    chunk: coalitions per call of value; those past truncation are wasted.
+    chunk: coalitions per call of value; those past truncation are in vain, and change nothing.
     state: an Estimate to go on from; on_round(state): called after every round.
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
     Raises ValueError for arguments out of range, a V that is not finite, a marginal outside value_range.
@@ -130,7 +130,6 @@ def _sample_order(value, state, seed, truncation, window, chunk):
     for start in range(0, len(points), chunk):
         now = points[start:start + chunk]
         v[now] = value(place >= now[:, None], round_seed)
-        state.evaluations += len(now)
         if not np.isfinite(v[now]).all():
             raise ValueError(f"V is {v[now]} in round {state.rounds}; it must be finite")
         if truncation is not None:
@@ -138,6 +137,7 @@ def _sample_order(value, state, seed, truncation, window, chunk):
             if any(low):
                 end = now[np.argmax(low)]
                 break
+    state.evaluations += int((points <= end).sum())      # those that chunks computed in vain are not counted
     marginals, cut = np.full(n, np.nan), np.zeros(n, dtype=bool)
     sampled = active[active < end]
     marginals[order[sampled]] = v[sampled] - v[sampled + 1]
@@ -314,13 +314,12 @@ def main():
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
-    stages, _ = model.chain(network)
-    layers = [name for stage in stages for name in stage.names]
-    channels = [channel for stage in stages for channel in stage.channels]
+    coalitions = ablation.coalitions(network, IMAGE_SIZE)
+    layers, channels = coalitions.layers, coalitions.channels
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
-    fills = ablation.fill_values(network, faces, REMOVAL, device)
-    value = ablation.BatchAccuracy(network, fills, faces, IMAGES_PER_ROUND, device)
+    fills = ablation.fill_values(coalitions, faces, REMOVAL)
+    value = ablation.BatchAccuracy(coalitions, fills, faces, IMAGES_PER_ROUND)
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
@@ -352,7 +351,7 @@ def main():
                 raise KeyboardInterrupt
 
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, state=state, on_round=on_round)
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=value.chunk, state=state, on_round=on_round)
     if state.rounds == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
               "on with it, or give another --RECORDS_DIR to start anew. It holds:")

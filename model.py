@@ -1,55 +1,59 @@
-"""torchvision's SqueezeNet with a two-class head, its table of filters, and one epoch of it.
+"""torchvision's networks with a two-class head, cut into steps at their filters, and one epoch of them.
 
-A filter is an output channel of a conv layer. The channels of the classifier's conv are the class
-logits: outputs of the network, not filters. squeezenet1_1 has 2,944 filters, squeezenet1_0 2,976.
+A filter is an output channel of a conv layer. The outputs of the last layer are the class logits,
+not filters. squeezenet1_1 has 2,944 filters, squeezenet1_0 2,976, inception_v3 17,216.
 """
 
 import hashlib
+import math
+import operator
 import os
 import warnings
+from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
 import torchvision
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torchvision.models.squeezenet import Fire
+from torch.fx.experimental.optimization import fuse
+from torch.nn.functional import cross_entropy, relu
 from tqdm import tqdm
 
 import records
 from datasets import normalise
 from settings import Stop
 
-ARCHS = ("squeezenet1_1", "squeezenet1_0")
+ARCHS = {  # the smallest images that each takes. Another of torchvision's classifiers is one more entry
+    "squeezenet1_1": 32, "squeezenet1_0": 32, "resnet18": 32, "resnet50": 32, "vgg16": 32, "inception_v3": 75}
 CLASSES = ("female", "male")
+OUT_OF_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv")}
 
 
-class Stage(NamedTuple):
-    """A step of the network that ends in a ReLU, behind which its filters can be removed."""
-
-    forward: Callable       # (B, C_in, H_in, W_in) -> (B, C, H, W)
-    names: list[str]        # (C,) name of the conv layer of each channel
-    channels: list[int]     # (C,) channel within that layer
-
-
-def squeezenet(arch, weights):
-    """SqueezeNet with a head of len(CLASSES) logits, float32 on the CPU, channels last. Raises Stop.
+def build(arch, weights, image_size=224):
+    """A network with a head of len(CLASSES) logits, float32 on the CPU, channels last. Raises Stop.
 
     weights: "imagenet" (downloaded by torchvision), "none", or the path of a state dict; a head of
     another number of classes in it is left out.
     """
     if arch not in ARCHS:
         raise Stop(f"ARCH={arch}: must be {' or '.join(ARCHS)}")
-    network = getattr(torchvision.models, arch)(num_classes=len(CLASSES))
-    # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0 for
-    # good (the loss stays at ln 2). A positive bias keeps them alive.
-    nn.init.constant_(network.classifier[1].bias, 1.0)
+    if image_size < ARCHS[arch]:
+        raise Stop(f"IMAGE_SIZE={image_size}: {arch} needs at least {ARCHS[arch]} pixels")
+    auxiliary = {"aux_logits": False, "init_weights": True} if arch == "inception_v3" else {}
+    network = getattr(torchvision.models, arch)(num_classes=len(CLASSES), **auxiliary)
+    head = [name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))][-1]
+    if arch.startswith("squeezenet"):
+        # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0 for
+        # good (the loss stays at ln 2). A positive bias keeps them alive.
+        nn.init.constant_(network.get_submodule(head).bias, 1.0)
     if weights != "none":
         state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
-        head = network.classifier.state_dict(prefix="classifier.")
-        if isinstance(state, dict) and any(getattr(state.get(name), "shape", None) != value.shape for name, value in head.items()):
-            state = {**state, **head}
+        if isinstance(state, dict):
+            state = {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}
+            own = network.get_submodule(head).state_dict(prefix=f"{head}.")
+            if any(getattr(state.get(name), "shape", None) != value.shape for name, value in own.items()):
+                state |= own
         _load(network, state, arch, weights)
     return network.to(memory_format=torch.channels_last)
 
@@ -73,7 +77,7 @@ def load(path, **constants):
             made, given = (",".join(map(str, value)) if isinstance(value, tuple) else value for value in (made, given))
             raise Stop(f"{path} was trained with {name}={made}, not {given}; "
                        f"give --{name}={made}, or train anew under another RECORDS_DIR")
-    network = squeezenet(constants["ARCH"], "none")
+    network = build(constants["ARCH"], "none", constants.get("IMAGE_SIZE", 224))
     _load(network, checkpoint.get("state_dict", checkpoint), constants["ARCH"], path)
     return network.eval()
 
@@ -86,49 +90,143 @@ def digest(network):
     return state.hexdigest()[:16]
 
 
-def chain(network):
-    """Cut a SqueezeNet into stages and head: network(x) = head(stage_L(... stage_1(x))).
+# ----------------------------------------------------------------------------- steps
 
-    Returns (list of Stage, head), to be called without gradients. The filters of all stages, in
-    order, are the players.
+
+class Filters(NamedTuple):
+    """All filters of a conv layer."""
+
+    layer: str      # the conv's name in the network
+    players: slice  # their numbers
+    low: float      # their lowest possible output: 0 behind a ReLU, else -inf
+
+
+@dataclass
+class Step:
+    """A value on the way from images to logits: an operation's output, or a gate, where filters can be removed."""
+
+    inputs: tuple[int, ...]                  # the steps whose outputs it takes; none for the images
+    run: Callable | None = None              # of an operation: (B, ...) tensors, one an input -> (B, ...)
+    filters: tuple[Filters | None, ...] = ()   # of a gate, one an input: whose raw output it is; None: no conv's
+    channels: tuple[slice, ...] = ()         # of a gate, one an input: its place among the output's channels
+    shape: tuple[int, ...] = ()              # of its output, for one image
+
+
+def cut(network, image_size):
+    """Cut a network in eval mode into steps, by tracing its operations (torch.fx), batch norms folded into convs.
+
+    Returns a list of Step; the first stands for the images, the last gives the logits. A gate follows
+    every conv, behind its batch norm and ReLU if it has them, and takes the place of the torch.cat of
+    several convs. Filters are numbered in the order in which their convs are called. Raises ValueError
+    for a network that cannot be cut so, or whose steps then do not give its logits.
     """
-    names = {module: name for name, module in network.named_modules()}
-    stages, before = [], []  # `before`: the pooling in front of the next stage
+    try:
+        traced = fuse(network).eval().to(memory_format=torch.channels_last)
+    except Exception as error:  # torch.fx raises a dozen kinds
+        raise ValueError(f"torch.fx cannot trace it: {error}") from None
+    modules, nodes = dict(traced.named_modules()), list(traced.graph.nodes)
+    for module in modules.values():
+        if hasattr(module, "inplace"):  # outputs of steps are kept, and must stay what they are
+            module.inplace = False
+    for node in nodes:
+        node.target = OUT_OF_PLACE.get(node.target, node.target)
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+        if node.op in ("call_function", "call_method") and getattr(node.target, "__name__", node.target).endswith("_"):
+            raise ValueError(f"{node.target} works in place")
+    convs = [node.target for node in nodes if node.op == "call_module" and isinstance(modules[node.target], nn.Conv2d)]
+    if not convs or len(convs) > len(set(convs)):
+        raise ValueError("a conv is called more than once" if convs else "it has no convs")
 
-    def add(*convs):
-        stages.append(Stage(_Convs(nn.Sequential(*before), convs),
-                            [names[conv] for conv in convs for _ in range(conv.out_channels)],
-                            [channel for conv in convs for channel in range(conv.out_channels)]))
-        before.clear()
+    def is_layer(node, *kinds):
+        return node.op == "call_module" and isinstance(modules[node.target], kinds)
 
-    for module in network.features:
-        if isinstance(module, nn.Conv2d):
-            add(module)
-        elif isinstance(module, Fire):
-            add(module.squeeze)
-            add(module.expand1x1, module.expand3x3)
-        elif not isinstance(module, nn.ReLU):  # each stage has its own
-            before.append(module)
-    return stages, lambda x: network.classifier(x).flatten(1)
+    def is_relu(node):
+        return is_layer(node, nn.ReLU) or node.target in (relu, torch.relu, "relu")
+
+    def is_cat(node):
+        return node.target is torch.cat and (*node.args[1:], *node.kwargs.values()) == (1,)
+
+    def only_user(node):
+        return next(iter(node.users)) if len(node.users) == 1 else None
+
+    head = [node for node in nodes if is_layer(node, nn.Conv2d, nn.Linear)][-1]  # its outputs are the logits
+    steps, chains = [], {}    # chains[number of a step]: an operation's nodes, one after the other
+    number, filters = {}, {}  # by node: of the step that gives its output; Filters, if that is their raw output
+
+    def add_operation(node):
+        sources = node.all_input_nodes
+        chain = chains.get(number[sources[0]])
+        if chain and sources == chain[-1:] and only_user(chain[-1]):  # nothing else needs what it starts from
+            chain.append(node)
+            number[node] = number[sources[0]]
+        else:
+            number[node] = len(steps)
+            chains[len(steps)] = [node]
+            steps.append(Step(tuple(number[source] for source in sources)))
+
+    def add_gate(node, sources):
+        steps.append(Step(tuple(number[source] for source in sources),
+                          filters=tuple(filters.get(source) for source in sources)))
+        number[node] = len(steps) - 1
+
+    n_filters = 0
+    for node in nodes:
+        if node.op == "placeholder":
+            number[node] = len(steps)
+            steps.append(Step(()))
+        elif is_cat(node) and any(source in filters for source in node.all_input_nodes):
+            add_gate(node, node.args[0])
+        elif node not in number and node.op != "output":  # a ReLU behind a conv is in its gate already
+            add_operation(node)
+            if is_layer(node, nn.Conv2d) and node is not head:
+                rectified = only_user(node) and is_relu(only_user(node))
+                last = only_user(node) if rectified else node
+                players = slice(n_filters, n_filters + modules[node.target].out_channels)
+                filters[last] = Filters(node.target, players, 0.0 if rectified else -math.inf)
+                n_filters = players.stop
+                number[last] = number[node]
+                if not (only_user(last) and is_cat(only_user(last))):  # else the gate is there
+                    add_gate(last, [last])
+    for step, chain in chains.items():
+        steps[step].run = _function(traced, chain)
+
+    images = torch.rand((2, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
+    images = images.to(next(network.parameters()).device, memory_format=torch.channels_last)
+    with torch.no_grad():
+        values, expected = forward(steps, images), network(images)
+    if not all(isinstance(value, torch.Tensor) and len(value) == 2 for value in values) or not torch.allclose(
+            values[-1], expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item()):
+        raise ValueError("its steps do not give its logits")
+    for step, value in zip(steps, values):
+        ends = np.cumsum([0] + [values[source].shape[1] for source in step.inputs]).tolist()
+        step.shape, step.channels = tuple(value.shape[1:]), tuple(map(slice, ends, ends[1:]))
+    return steps
 
 
-class _Convs:
-    """x -> ReLU of one or more convs of the pooled x, side by side. Without gradients."""
+def _function(traced, nodes):
+    """A chain of a traced network's nodes as a function of the first one's inputs."""
+    graph = torch.fx.Graph()
+    copies = {source: graph.placeholder(source.name) for source in nodes[0].all_input_nodes}
+    for node in nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[nodes[-1]])
+    return torch.fx.GraphModule(traced, graph)
 
-    def __init__(self, pool, convs):
-        self.pool, self.convs = pool, convs
 
-    def __call__(self, x):
-        x = self.pool(x)
-        parts = [conv(x) for conv in self.convs]
-        if len(parts) == 1:
-            return parts[0].relu_()
-        channels = np.cumsum([0] + [part.shape[1] for part in parts])
-        out = torch.empty((len(x), channels[-1], *parts[0].shape[2:]), device=x.device,
-                          memory_format=torch.channels_last)
-        for part, start, end in zip(parts, channels, channels[1:]):  # one pass for both torch.relu and torch.cat
-            torch.clamp_min(part, 0, out=out[:, start:end])
-        return out
+def forward(steps, images):
+    """The outputs of all steps, with every filter at work: what steps mean."""
+    values = [images]
+    for step in steps[1:]:
+        inputs = [values[number] for number in step.inputs]
+        if step.run:
+            values.append(step.run(*inputs))
+        else:
+            values.append(torch.cat([value.clamp_min(some.low) if some else value
+                                     for some, value in zip(step.filters, inputs)], 1))
+    return values
+
+
+# ----------------------------------------------------------------------------- an epoch
 
 
 def epoch(network, faces, device, batch_size, optimizer=None, schedule=None, rng=None, bar=""):

@@ -94,7 +94,19 @@ def about(constants, seconds, device):
     versions = {name: sys.modules[name].__version__
                 for name in ("torch", "torchvision", "numpy", "pandas", "PIL") if name in sys.modules}
     return {"constants": constants, "seconds": round(seconds, 1), "device": device, "commit": commit(),
-            "versions": {"python": platform.python_version(), **versions}}
+            "peak_memory_gib": _peak_memory(device), "versions": {"python": platform.python_version(), **versions}}
+
+
+def _peak_memory(device):
+    """The most GiB that this process ever held: of the GPU's memory if it ran there; None where nothing tells."""
+    if device.startswith("cuda"):
+        return round(sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30, 2)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
 def _require(path, maker):

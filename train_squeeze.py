@@ -78,7 +78,7 @@ def main():
     celeba = {split: datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME) for split in ("train", "val", "test")}
     choose = datasets.fairface(DATA_DIR, "choose", IMAGE_SIZE, FAIRFACE_FRAME)
     torch.manual_seed(SEED)
-    network = model.squeezenet(ARCH, WEIGHTS).to(device)
+    network = model.build(ARCH, WEIGHTS, IMAGE_SIZE).to(device)
     state_path = f"{RECORDS_DIR}/train_state.pth"
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")}

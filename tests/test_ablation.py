@@ -1,5 +1,7 @@
 """Removing filters: exactness against forward hooks, on random weights."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,44 +12,56 @@ import model
 from datasets import GROUPS, Faces, normalise
 from settings import Stop
 
-N_FILTERS = {"squeezenet1_1": 2944, "squeezenet1_0": 2976}
+N_FILTERS = {"squeezenet1_1": 2944, "squeezenet1_0": 2976, "resnet18": 4800, "resnet50": 26560, "vgg16": 4224,
+             "inception_v3": 17216}
 
 
-@pytest.fixture(scope="module", params=sorted(N_FILTERS))
+@pytest.fixture(scope="module", params=N_FILTERS)
 def network(request):
+    """Random weights; batch norms have seen images, so that folding them into convs changes the convs."""
     torch.manual_seed(0)
-    network = model.squeezenet(request.param, "none").eval()
-    assert sum(len(stage.names) for stage in model.chain(network)[0]) == N_FILTERS[request.param]
-    return network
+    network = model.build(request.param, "none")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean of all batches
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    with torch.no_grad():
+        network.train()(normalise(patches(1), "cpu"))
+    return network.eval()
+
+
+def patches(seed):
+    """24 images of coarse patches: unlike fine noise, they look different to a network."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (24, 3, 5, 5), dtype=np.uint8)
+    return torch.from_numpy(coarse.repeat(16, 2).repeat(16, 3))
 
 
 @pytest.fixture(scope="module")
 def faces():
-    rng = np.random.default_rng(0)
     group = torch.arange(24) % len(GROUPS)
-    images = torch.from_numpy(rng.integers(0, 256, (24, 3, 48, 48), dtype=np.uint8))
-    return Faces(images, torch.tensor([int(GROUPS[index][1] == "Male") for index in group]), group)
+    return Faces(patches(0), torch.tensor([int(GROUPS[index][1] == "Male") for index in group]), group)
 
 
-def naive_logits(network, fills, images, keep):
-    """One coalition the plain way: a hook behind every conv that fills the removed channels' ReLU output.
+def naive_logits(network, coalitions, fills, images, keep):
+    """One coalition the plain way: a hook behind every conv, or its batch norm, that fills the removed channels.
 
-    A filter's ReLU output is `fill` exactly if its conv output is, as fills are not negative.
+    A filter's ReLU output is `fill` exactly if what the ReLU sees is, as fills behind ReLUs are not negative.
     """
-    stages, _ = model.chain(network)
-    names = [name for stage in stages for name in stage.names]
-    channels = [channel for stage in stages for channel in stage.channels]
-    removed = {}
+    modules, removed = dict(network.named_modules()), {}
     for index in np.flatnonzero(~keep):
-        removed.setdefault(names[index], []).append(index)
+        conv = coalitions.layers[index]
+        norm = conv.replace("downsample.0", "downsample.1").replace("conv", "bn")
+        behind = norm if isinstance(modules.get(norm), torch.nn.BatchNorm2d) else conv
+        removed.setdefault(behind, []).append(index)
 
     def hook(indices):
         def fill(module, inputs, output):
-            output[:, [channels[index] for index in indices]] = fills[indices][:, None, None]
+            output[:, [coalitions.channels[index] for index in indices]] = fills[indices][:, None, None]
             return output
         return fill
 
-    handles = [network.get_submodule(name).register_forward_hook(hook(indices)) for name, indices in removed.items()]
+    handles = [modules[name].register_forward_hook(hook(indices)) for name, indices in removed.items()]
     try:
         with torch.no_grad():
             return network(images)
@@ -70,75 +84,221 @@ def coalitions(n, kind, rng):
     return keep
 
 
+@pytest.fixture(scope="module")
+def evaluator(network):
+    return ablation.Coalitions(network, 80)
+
+
+@pytest.fixture(scope="module")
+def float64(network):
+    return copy.deepcopy(network).double()
+
+
+def rounding(expected, exact):
+    """1e-5; more where a naive float32 forward is itself further from float64, as behind many batch norms."""
+    return max(1e-5, 2 * (expected - exact).abs().max().item())
+
+
 @pytest.mark.parametrize("kind", ["nested", "single", "unrelated"])
 @pytest.mark.parametrize("removal", ["mean", "zero"])
-def test_logits_equal_a_naive_forward(network, faces, removal, kind):
-    fills = ablation.fill_values(network, faces, removal, "cpu")
+def test_logits_equal_a_naive_forward(network, evaluator, float64, faces, removal, kind):
+    images = normalise(faces.images[:5], "cpu")
+    fills = ablation.fill_values(evaluator, faces, removal)
     keep = coalitions(len(fills), kind, np.random.default_rng(len(kind)))
-    images = normalise(faces.images, "cpu")
-    found = ablation.Coalitions(network, fills, images).logits(keep)
-    expected = torch.stack([naive_logits(network, fills, images, row) for row in keep])
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    expected = torch.stack([naive_logits(network, evaluator, fills, images, row) for row in keep])
+    exact = torch.stack([naive_logits(float64, evaluator, fills.double(), images.double(), row) for row in keep]).float()
     assert not torch.allclose(expected[0], expected[-1])  # the removals do something
+    tolerance = rounding(expected, exact)
+    for at_once in (1, 2, 4, 50):
+        evaluator.at_once = at_once
+        evaluator.see(images, fills)
+        found = evaluator.logits(keep)
+        torch.testing.assert_close(found, exact, rtol=1e-5, atol=tolerance)
+        assert torch.equal(found.argmax(2), expected.argmax(2))
+    evaluator.at_once = 1
 
 
-def test_all_kept_is_the_network(network, faces):
+@pytest.fixture(scope="module")
+def squeezenet():
+    torch.manual_seed(1)
+    return model.build("squeezenet1_1", "none").eval()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_sets_in_any_chunks(squeezenet, faces, seed, monkeypatch):
+    """Call after call on random sets, with any number of coalitions and of images at once."""
+    rng = np.random.default_rng(seed)
+    monkeypatch.setattr(ablation, "CACHE", int(rng.integers(1, 4 * 10**6)))
+    some = ablation.Coalitions(squeezenet, 80, int(rng.integers(1, 9)))
+    fills = ablation.fill_values(some, faces, "mean")
+    images = normalise(faces.images[:int(rng.integers(1, 9))], "cpu")
+    some.see(images, fills)
+    some.keeps = bool(rng.integers(2))
+    for _ in range(4):
+        keep = coalitions(len(fills), ["nested", "single", "unrelated"][rng.integers(3)], rng)[:rng.integers(1, 7)]
+        expected = torch.stack([naive_logits(squeezenet, some, fills, images, row) for row in keep])
+        torch.testing.assert_close(some.logits(keep), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_all_kept_is_the_network(network, evaluator, float64, faces, request):
+    assert len(evaluator.layers) == len(evaluator.channels) == N_FILTERS[request.node.callspec.params["network"]]
     images = normalise(faces.images, "cpu")
     with torch.no_grad():
-        expected = network(images)
-    everyone = np.ones((1, N_FILTERS["squeezenet1_1" if len(network.features[0].weight) == 64 else "squeezenet1_0"]), bool)
-    fills = torch.zeros(everyone.shape[1])
-    torch.testing.assert_close(ablation.Coalitions(network, fills, images).logits(everyone)[0], expected)
+        expected, exact = network(images), float64(images.double()).float()
+    evaluator.see(images, torch.zeros(len(evaluator.layers)))
+    found = evaluator.logits(np.ones((1, len(evaluator.layers)), bool))[0]
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=rounding(expected, exact))
 
 
-def test_long_order_does_not_drift(faces):
-    torch.manual_seed(1)
-    network = model.squeezenet("squeezenet1_1", "none").eval()
-    fills = ablation.fill_values(network, faces, "mean", "cpu")
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_long_order_does_not_drift(squeezenet, faces, at_once):
+    some, fresh = ablation.Coalitions(squeezenet, 80, at_once), ablation.Coalitions(squeezenet, 80, at_once)
+    fills = ablation.fill_values(some, faces, "mean")
     images = normalise(faces.images[:4], "cpu")
     keep = np.ones((400, len(fills)), dtype=bool)
     for step, removed in enumerate(np.random.default_rng(0).permutation(len(fills))[:399]):
         keep[step + 1:, removed] = False
-    found = ablation.Coalitions(network, fills, images).logits(keep)
-    fresh = ablation.Coalitions(network, fills, images).logits(keep[-1:])
-    assert torch.equal(found[-1:], fresh)
-    torch.testing.assert_close(found[-1], naive_logits(network, fills, images, keep[-1]), rtol=1e-5, atol=1e-5)
+    some.see(images, fills)
+    fresh.see(images, fills)
+    found = some.logits(keep)
+    assert torch.equal(found[-1:], fresh.logits(keep[-1:]))
+    torch.testing.assert_close(found[-1], naive_logits(squeezenet, some, fills, images, keep[-1]), rtol=1e-5, atol=1e-5)
 
 
-def test_mean_fills_are_means_over_all_images(network, faces):
-    fills = ablation.fill_values(network, faces, "mean", "cpu", batch_size=7)  # unequal batches
+class Odd(torch.nn.Module):
+    """A residual, a torch.cat with a pooled branch and dim by name, a ReLU as a method, a conv without ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(a, b, 3, padding=1) for a, b in ((3, 4), (4, 4), (4, 4), (12, 5))])
+        self.head = torch.nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.convs[0](x).relu()
+        y = self.convs[1](x)
+        y += x
+        y = torch.cat([torch.nn.functional.max_pool2d(x, 3, 1, 1), self.convs[2](y).relu(), y], dim=1)
+        return self.head(torch.nn.functional.relu(self.convs[3](y), inplace=True).mean((2, 3)))
+
+
+class Untraceable(Odd):
+    def forward(self, x):
+        return super().forward(x if x.mean() > 1e6 else 2 * x)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_odd_network(faces, at_once):
+    torch.manual_seed(0)
+    network = Odd().eval()
+    some = ablation.Coalitions(network, 80, at_once)
+    assert [step.filters for step in some.steps if None in step.filters]  # the cat is a gate
+    fills = torch.rand(17)
+    images = normalise(faces.images[:3], "cpu")
+    some.see(images, fills)
+    for kind in ("nested", "single", "unrelated", "nested"):
+        keep = coalitions(17, kind, np.random.default_rng(2)) if kind != "single" else ~np.eye(17, dtype=bool)
+        expected = torch.stack([naive_logits(network, some, fills, images, row) for row in keep])
+        torch.testing.assert_close(some.logits(keep), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_network_that_cannot_be_cut_takes_masked_forwards(faces, capsys):
+    torch.manual_seed(0)
+    network = Untraceable().eval()
+    some = ablation.coalitions(network, 80)
+    assert isinstance(some, ablation.MaskedForwards)
+    assert "Untraceable takes a whole forward pass for each coalition" in capsys.readouterr().err
+    fills = ablation.fill_values(some, faces, "mean", batch_size=7)
+    assert fills.shape == (17,) and some.layers[4] == "convs.1" and some.channels[4] == 0
+    images = normalise(faces.images[:3], "cpu")
     with torch.no_grad():
-        first = torch.relu(network.features[0](normalise(faces.images, "cpu"))).mean((0, 2, 3))
-    torch.testing.assert_close(fills[:len(first)], first)
-    assert (fills >= 0).all()
-    assert (ablation.fill_values(network, faces, "zero", "cpu") == 0).all()
+        first = network.convs[0](2 * normalise(faces.images, "cpu")).mean((0, 2, 3))
+    torch.testing.assert_close(fills[:4], first)
+    some.see(images, fills)
+    keep = coalitions(17, "unrelated", np.random.default_rng(0))
+    expected = torch.stack([naive_logits(network, some, fills, images, row) for row in keep])
+    torch.testing.assert_close(some.logits(keep), expected)
 
 
-def test_batch_accuracy(network, faces):
-    fills = torch.zeros(sum(len(stage.names) for stage in model.chain(network)[0]))
+def test_steps_that_would_be_wrong_are_not_taken():
+    class Twice(Odd):
+        def forward(self, x):
+            return self.head(self.convs[3](torch.cat([self.convs[1](self.convs[1](self.convs[0](x)))] * 3, 1)).mean((2, 3)))
+
+    class InPlace(Odd):
+        def forward(self, x):
+            return self.head(self.convs[3](torch.cat([self.convs[0](x).abs_()] * 3, 1)).mean((2, 3)))
+
+    class Sized(Odd):
+        def forward(self, x):
+            return super().forward(x.view(len(x), 3, x.size(2), -1))
+
+    for network, message in ((Twice(), "more than once"), (InPlace(), "in place"), (Sized(), "trace|steps")):
+        with pytest.raises(ValueError, match=message):
+            model.cut(network.eval(), 80)
+
+
+@pytest.mark.parametrize("limit, at_once, at_a_time", [(6, 2, 3), (2, 1, 1)])
+def test_out_of_memory_halves_and_goes_on(squeezenet, faces, monkeypatch, capsys, limit, at_once, at_a_time):
+    some = ablation.Coalitions(squeezenet, 80, 5)
+    fills = torch.zeros(len(some.layers))
+    keep = coalitions(len(fills), "nested", np.random.default_rng(0))
+    some.see(normalise(faces.images[:3], "cpu"), fills)
+    expected = some.logits(keep)
+    for step in some.steps[1:]:
+        if step.run:
+            def run(*inputs, run=step.run):
+                if len(inputs[0]) > limit:
+                    raise torch.OutOfMemoryError("none left")
+                return run(*inputs)
+            step.run = run
+    torch.testing.assert_close(some.logits(keep), expected)
+    assert (some.at_once, some.at_a_time) == (at_once, at_a_time)
+    assert "Out of memory: going on with" in capsys.readouterr().err
+    limit = 0
+    with pytest.raises(Stop, match="memory does not suffice"):
+        some.logits(keep)
+
+
+def test_mean_fills_are_means_over_all_images(network, evaluator, faces):
+    fills = ablation.fill_values(evaluator, faces, "mean", batch_size=7)  # unequal batches
+    layer = evaluator.layers[0]
+    norm, outputs = layer.replace("conv", "bn"), []
+    behind = dict(network.named_modules()).get(norm) if norm != layer else network.get_submodule(layer)
+    handle = behind.register_forward_hook(lambda module, inputs, output: outputs.append(torch.relu(output)))
+    with torch.no_grad():
+        network(normalise(faces.images, "cpu"))
+    handle.remove()
+    expected = outputs[0].mean((0, 2, 3))
+    torch.testing.assert_close(fills[:len(expected)], expected, rtol=1e-4, atol=1e-5)
+    assert (ablation.fill_values(evaluator, faces, "zero") == 0).all()
+
+
+def test_batch_accuracy(squeezenet, faces):
+    some = ablation.Coalitions(squeezenet, 80)
+    fills = torch.zeros(len(some.layers))
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1] = False
-    value = ablation.BatchAccuracy(network, fills, faces, len(faces.male), "cpu")  # a batch of all the faces
+    value = ablation.BatchAccuracy(some, fills, faces, len(faces.male))  # a batch of all the faces
     with torch.no_grad():
-        right = (network(normalise(faces.images, "cpu")).argmax(1) == faces.male).float().mean()
+        right = (squeezenet(normalise(faces.images, "cpu")).argmax(1) == faces.male).float().mean()
     assert value(keep, 3)[0] == pytest.approx(right.item())
     assert value(keep, 3)[1] == 0.5  # everything removed: one answer for all
-    small = ablation.BatchAccuracy(network, fills, faces, 8, "cpu")
+    small = ablation.BatchAccuracy(some, fills, faces, 8)
     assert np.array_equal(small(keep, 3), small(keep, 3))
-    seen = {small.male.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
+    seen = {small.labels.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
     assert seen == {4}  # the same number from each group
     with pytest.raises(Stop):
-        ablation.BatchAccuracy(network, fills, faces, 28, "cpu")
+        ablation.BatchAccuracy(some, fills, faces, 28)
 
 
-def test_margins_equal_the_network(network, faces):
-    fills = ablation.fill_values(network, faces, "mean", "cpu")
+def test_margins_equal_the_network(squeezenet, faces):
+    some = ablation.Coalitions(squeezenet, 80)
+    fills = ablation.fill_values(some, faces, "mean")
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1, ::9] = False
-    bar = tqdm(disable=True)
-    found = ablation.margins(network, fills, faces, keep, "cpu", bar, batch_size=7)
+    found = ablation.margins(some, fills, faces, keep, tqdm(disable=True), batch_size=7)
     for row, margin in zip(keep, found):
-        logits = naive_logits(network, fills, normalise(faces.images, "cpu"), row)
+        logits = naive_logits(squeezenet, some, fills, normalise(faces.images, "cpu"), row)
         np.testing.assert_allclose(margin, (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
 
 
@@ -146,7 +306,7 @@ def test_margins_equal_the_network(network, faces):
 def test_from_scratch_both_logits_live(seed, faces):
     """Training without ImageNet's weights must not end with both logits 0 for every face (loss ln 2)."""
     torch.manual_seed(seed)
-    network = model.squeezenet("squeezenet1_1", "none")
+    network = model.build("squeezenet1_1", "none")
     bright = faces._replace(images=(faces.images // 2 + 127 * faces.male.view(-1, 1, 1, 1).to(torch.uint8)))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=60, pct_start=0.1)
@@ -156,6 +316,6 @@ def test_from_scratch_both_logits_live(seed, faces):
     assert loss < 0.3 and correct.float().mean() > 0.9
 
 
-def test_epoch_is_exact_for_unequal_batches(network, faces):
-    whole, some = (model.epoch(network, faces, "cpu", size) for size in (len(faces.male), 7))
+def test_epoch_is_exact_for_unequal_batches(squeezenet, faces):
+    whole, some = (model.epoch(squeezenet, faces, "cpu", size) for size in (len(faces.male), 7))
     assert whole[0] == pytest.approx(some[0], rel=1e-5) and torch.equal(whole[1], some[1])

@@ -193,6 +193,7 @@ def test_chunks_change_nothing(chunk):
     found = mab.tmab_shapley(value, 30, k=5, max_rounds=20, value_range=(0, 30), truncation=20.0, chunk=chunk)
     expected = mab.tmab_shapley(value, 30, k=5, max_rounds=20, value_range=(0, 30), truncation=20.0)
     assert np.array_equal(found.values, expected.values) and np.array_equal(found.ci_low, expected.ci_low)
+    assert found.evaluations == expected.evaluations
 
 
 def test_same_seed_same_result_straight_or_resumed():

@@ -70,12 +70,20 @@ def test_eval_with_nothing_to_remove(run, trained, tmp_path):
     assert result.returncode == 0 and "none is made" in result.stdout, result.stderr
 
 
-def test_bench(run, trained, tmp_path):
-    folder = shutil.copytree(trained, tmp_path / "copy")
-    result = run("bench.py", cwd=folder)
+def test_another_network(run, tmp_path):
+    for script, more in (("train_squeeze.py", ["--EPOCHS=1"]), ("mab.py", ["--MAX_ROUNDS=1", "--TRUNCATION=0.9"]), ("eval.py", [])):
+        result = run(script, "--ARCH=resnet18", *more, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    table = pd.read_csv(records_of(tmp_path) / "filters.csv")
+    assert len(table) == 4800 and set(table["layer"]) >= {"conv1", "layer2.0.downsample.0", "layer4.1.conv2"}
+
+
+def test_bench(run, tmp_path):
+    result = run("bench.py", cwd=tmp_path)  # needs no trained network
     assert result.returncode == 0, result.stderr
-    record = json.loads((folder / "cur_records" / "bench.json").read_text())
-    assert min(record[f"{way}_ms"] for way in ("plain", "naive", "earlier", "shared")) > 0
+    record = json.loads((records_of(tmp_path) / "bench.json").read_text())
+    assert min(record[f"{way}_ms"] for way in ("plain", "plain_in_parts", "naive", "earlier", "shared")) > 0
+    assert sum(record["spent"].values()) == pytest.approx(1) and record["peak_memory_gib"] > 0
     assert 0.1 < record["suffix_share"] < 0.4 and record["images"] == 8 and record["device"] == "cpu"
 
 

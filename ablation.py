@@ -5,8 +5,8 @@ its output, behind batch norm and ReLU, is one constant at every position: 0 or 
 """
 
 import math
-import os
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ AT_ONCE = 32        # coalitions that a GPU evaluates at once, if its memory all
 CACHE = 32 * 2**20  # bytes of a step's output above which a CPU takes fewer images at a time
 
 
-def coalitions(network, image_size):
+def evaluator(network, image_size):
     """Coalitions; or MaskedForwards, which stderr is told, for a network that cannot be cut into steps."""
     try:
         return Coalitions(network, image_size)
     except ValueError as error:
         print(f"{type(network).__name__} takes a whole forward pass for each coalition, and loses filters at their "
               f"conv's output: {error}", file=sys.stderr)
-        return MaskedForwards(network)
+        return MaskedForwards(network, image_size)
 
 
 class Coalitions:
@@ -40,30 +40,29 @@ class Coalitions:
     are evaluated at once, each distinct output of a step once, in batches that fill the device.
     """
 
-    def __init__(self, network, image_size, at_once=None):
-        """at_once: coalitions evaluated at once; None: 1 on a CPU, what memory allows on a GPU. ValueError as model.cut."""
+    def __init__(self, network, image_size, coalitions_at_once=None):
+        """coalitions_at_once: None for 1 on a CPU, and what memory allows on a GPU. Raises ValueError as model.cut does."""
         self.steps = cut(network, image_size)
         self.device = next(network.parameters()).device
-        self.at_once = at_once or (AT_ONCE if self.device.type == "cuda" else 1)  # coalitions
-        self.at_a_time = None                                                     # images
+        self.coalitions_at_once, self.images_at_once, self.keeps_outputs = coalitions_at_once, None, True
         self.last_use = {source: number for number, step in enumerate(self.steps) for source in step.inputs}
-        every = sorted((some for step in self.steps for some in step.filters if some), key=lambda some: some.players.start)
-        counts = [some.players.stop - some.players.start for some in every]
-        self.layers = np.repeat([some.layer for some in every], counts).tolist()  # (n_filters,)
+        convs = sorted((conv for step in self.steps for conv in step.filters if conv), key=lambda conv: conv.players.start)
+        counts = [conv.players.stop - conv.players.start for conv in convs]
+        self.layers = np.repeat([conv.layer for conv in convs], counts).tolist()  # (n_filters,)
         self.channels = np.concatenate([np.arange(count) for count in counts]).tolist()
-        self.low = torch.from_numpy(np.repeat([some.low for some in every], counts)).float().to(self.device)
+        self.low = torch.from_numpy(np.repeat([conv.low for conv in convs], counts)).float().to(self.device)
         self.raw, self.gate = np.empty((2, len(self.layers)), dtype=int)  # steps that give a filter's output, and remove it
         for number, step in enumerate(self.steps):
-            for source, some in zip(step.inputs, step.filters):
-                if some:
-                    self.raw[some.players], self.gate[some.players] = source, number
+            for source, conv in zip(step.inputs, step.filters):
+                if conv:
+                    self.raw[conv.players], self.gate[conv.players] = source, number
 
     def see(self, images, fills):
         """Evaluate on `images` (B, 3, S, S), normalised, from now on. fills: (n_filters,) float32, a removed filter's output."""
         self.images, self.fills = images, fills.to(self.device)
         self.kept = {}  # by first image: the outputs of all steps for the coalition last seen, and that coalition
-        if self.at_a_time is None:
-            self._fit(len(images))
+        if self.images_at_once is None:
+            self._fit(len(images), _free_memory(self.device) // 2)
 
     @torch.no_grad()
     def logits(self, keep):
@@ -77,38 +76,38 @@ class Coalitions:
             self.kept.clear()  # only here: the error held tensors too
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if self.at_once > 1:
-                self.at_once //= 2
-            elif self.at_a_time > 1:
-                self.at_a_time //= 2
+            if self.coalitions_at_once > 1:
+                self.coalitions_at_once //= 2
+            elif self.images_at_once > 1:
+                self.images_at_once //= 2
+                self.keeps_outputs = False  # or smaller parts would leave as much behind
             else:
                 raise Stop("memory does not suffice to evaluate one image; give a smaller --IMAGE_SIZE")
-            tqdm.write(f"Out of memory: going on with {self.at_once} coalitions and {self.at_a_time} images at once.",
-                       file=sys.stderr)
+            tqdm.write(f"Out of memory: going on with {self.coalitions_at_once} coalitions and {self.images_at_once} images "
+                       "at once.", file=sys.stderr)
 
     @torch.no_grad()
     def mean_outputs(self, images):
         """Each filter's output, averaged over positions and summed over images (B, 3, S, S): (n_filters,) float64."""
         sums = torch.empty(len(self.layers), dtype=torch.float64, device=self.device)
         for step, value in zip(self.steps, forward(self.steps, images)):
-            for some, channels in zip(step.filters, step.channels):
-                if some:
-                    sums[some.players] = value[:, channels].mean((2, 3)).sum(0, dtype=torch.float64)
+            for conv, channels in zip(step.filters, step.channels):
+                if conv:
+                    sums[conv.players] = value[:, channels].mean((2, 3)).sum(0, dtype=torch.float64)
         return sums
 
-    def _fit(self, batch):
-        """Set how many coalitions and images go at once, from the memory that is free and what the steps' outputs need."""
-        sizes = [4 * math.prod(step.shape) for step in self.steps]  # bytes, for one image
-        free, self.at_a_time = _free_memory(self.device) // 2, batch
-        if self.device.type == "cuda":
-            self.at_once = min(self.at_once, free // (batch * self._peak(sizes)))
-            if self.at_once < 8:  # then what is shared with the coalition before saves more than large batches do
-                self.at_once = 1
-            if self.at_once == 1:
-                self.at_a_time = max(1, min(batch, free // sum(sizes)))
+    def _fit(self, batch, free):
+        """Set how many coalitions and images go at once, by the free bytes and the size of the steps' outputs."""
+        sizes, cuda = [4 * math.prod(step.shape) for step in self.steps], self.device.type == "cuda"  # bytes, for one image
+        if self.coalitions_at_once is None:
+            fitting = min(AT_ONCE, free // (batch * self._peak(sizes)), 2**33 // (batch * max(sizes)))  # 2**31 numbers
+            # A few at once gain less than what is shared with the coalition before.
+            self.coalitions_at_once = fitting if cuda and fitting >= 8 else 1
+        if self.coalitions_at_once > 1:
+            self.images_at_once = batch
         else:
-            self.at_a_time = max(1, min(batch, CACHE // max(sizes)))
-        self.keeps = batch * sum(sizes) < free  # whether kept outputs of all images fit
+            self.images_at_once = max(1, min(batch, free // sum(sizes) if cuda else CACHE // max(sizes)))
+        self.keeps_outputs = batch * sum(sizes) < free
 
     def _peak(self, sizes):
         """The most bytes that are alive at once when each output goes with its last use."""
@@ -121,21 +120,21 @@ class Coalitions:
 
     def _logits(self, keep):
         """All coalitions on all images, as many of either at once as was settled."""
-        size = -(-len(self.images) // -(-len(self.images) // self.at_a_time))  # as equal as can be
+        size = -(-len(self.images) // -(-len(self.images) // self.images_at_once))  # as equal as can be
         found = []
         for start in range(0, len(self.images), size):
             images = self.images[start:start + size]
-            if self.at_once > 1:
-                some = [self._together(keep[row:row + self.at_once], images) for row in range(0, len(keep), self.at_once)]
-                found.append(torch.cat(some))
+            if self.coalitions_at_once > 1:
+                rows = range(0, len(keep), self.coalitions_at_once)
+                found.append(torch.cat([self._together(keep[row:row + self.coalitions_at_once], images) for row in rows]))
             else:
                 outputs, last = self.kept.pop(start, ([images] + [None] * (len(self.steps) - 1), None))
-                some = []
-                for row in keep:
-                    some.append(self._next(outputs, last, row))
-                    last = row
-                found.append(torch.stack(some))
-                if self.keeps:
+                logits = [None] * len(keep)
+                for row in sorted(range(len(keep)), key=lambda row: (~keep[row]).tobytes()):  # alike in front, side by side
+                    logits[row] = self._next(outputs, last, keep[row])
+                    last = keep[row]
+                found.append(torch.stack(logits))
+                if self.keeps_outputs:
                     self.kept[start] = outputs, last.copy()
         return torch.cat(found, 1)
 
@@ -150,8 +149,10 @@ class Coalitions:
 
     def _next(self, outputs, last, keep):
         """Turn the outputs of all steps from those of coalition `last` (None: none yet) to those of `keep`; the logits."""
-        lost, restored = (last & ~keep, keep & ~last) if last is not None else (np.zeros_like(keep), np.zeros_like(keep))
-        stale = {0} if last is None else set(self.raw[restored].tolist())  # steps with another output than in `last`
+        if last is None:
+            lost, stale = np.zeros_like(keep), {0}
+        else:  # stale: steps whose output is not that of `last`, or is needed anew
+            lost, stale = last & ~keep, set(self.raw[keep & ~last].tolist())
         losing = set(self.gate[lost].tolist())
         low, high = self._limits(keep)
         for number, step in enumerate(self.steps[1:], 1):
@@ -160,23 +161,21 @@ class Coalitions:
                     outputs[number] = step.run(*(outputs[source] for source in step.inputs))
                     stale.add(number)
             elif number in losing or not stale.isdisjoint(step.inputs):
-                for source, some, channels in zip(step.inputs, step.filters, step.channels):
+                for source, conv, channels in zip(step.inputs, step.filters, step.channels):
                     if source in stale:
                         raw = outputs[source]
                         if len(step.inputs) == 1:
-                            outputs[number] = raw.clamp_(low[some.players], high[some.players])
-                        else:
-                            if outputs[number] is None:
-                                outputs[number] = _empty(len(raw), step.shape, raw)
-                            if some:
-                                torch.clamp(raw, low[some.players], high[some.players], out=outputs[number][:, channels])
-                            else:
-                                outputs[number][:, channels] = raw
-                        if some:
+                            outputs[number] = raw
+                        elif outputs[number] is None:
+                            outputs[number] = _empty(len(raw), step.shape, raw)
+                        if conv:
+                            torch.clamp(raw, low[conv.players], high[conv.players], out=outputs[number][:, channels])
                             outputs[source] = None  # nothing but the gate needs it
-                    elif some and number in losing:  # the rest of the input is as it was
-                        removed = torch.from_numpy(np.flatnonzero(lost[some.players])).to(self.device)
-                        outputs[number][:, channels][:, removed] = self.fills[some.players][removed][:, None, None]
+                        else:
+                            outputs[number][:, channels] = raw
+                    elif conv and lost[conv.players].any():  # the rest of this input is as it was
+                        removed = torch.from_numpy(np.flatnonzero(lost[conv.players])).to(self.device)
+                        outputs[number][:, channels][:, removed] = self.fills[conv.players][removed][:, None, None]
                 stale.add(number)
         return outputs[-1]
 
@@ -206,20 +205,20 @@ class Coalitions:
         own: which of the distinct inputs is whose; first: the coalition in which each comes first. The
         outputs of those come first, in place of the inputs; what shares its input with another follows.
         """
-        masks = [[keep[t, some.players].tobytes() for some in step.filters if some] for t in range(len(keep))]
+        masks = [[keep[t, conv.players].tobytes() for conv in step.filters if conv] for t in range(len(keep))]
         row, seen = _distinct((own[t], *masks[t]) for t in range(len(keep)))
         more = [t for t in seen if t not in set(first)]
         place = {t: number for number, t in enumerate(first + more)}
         batch = len(inputs[0]) // len(first)
         alone = len(inputs) == 1 and not more
         out = inputs[0] if alone else _empty(len(place) * batch, step.shape, inputs[0])
-        for raw, some, channels in zip(inputs, step.filters, step.channels):
+        for raw, conv, channels in zip(inputs, step.filters, step.channels):
             for start, chosen in ((0, first), (len(first), more)):
                 if chosen:
                     part = _take(raw, [own[t] for t in chosen], batch).unflatten(0, (-1, batch))
                     target = out.unflatten(0, (-1, batch))[start:start + len(chosen), :, channels]
-                    if some:
-                        limits = [limit[:, some.players][chosen].unsqueeze(1) for limit in (low, high)]
+                    if conv:
+                        limits = [limit[:, conv.players][chosen].unsqueeze(1) for limit in (low, high)]
                         torch.clamp(part, *limits, out=target)
                     else:
                         target.copy_(part)
@@ -227,15 +226,20 @@ class Coalitions:
 
 
 class MaskedForwards:
-    """As Coalitions, for any network: a whole forward pass each, a removed filter's conv output being its fill."""
+    """As Coalitions, for any network: a whole forward pass for each, a removed filter's conv giving its fill."""
 
-    def __init__(self, network):
+    def __init__(self, network, image_size):
         self.network, self.device = network, next(network.parameters()).device
-        layers = [(name, module) for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-        self.convs = [(name, module) for name, module in layers[:-1] if isinstance(module, nn.Conv2d)]  # the last gives logits
-        self.layers = [name for name, conv in self.convs for _ in range(conv.out_channels)]
-        self.channels = [channel for _, conv in self.convs for channel in range(conv.out_channels)]
-        self.at_once = 1
+        called, names = {}, {module: name for name, module in network.named_modules()}
+        with _hooks(names, lambda module, outputs: called.update({module: None})):
+            self._forward(torch.zeros((1, 3, image_size, image_size), device=self.device))
+        *layers, _ = [module for module in called if isinstance(module, (nn.Conv2d, nn.Linear))]  # the last gives the logits
+        self.players, start = {}, 0
+        for conv in layers:
+            if isinstance(conv, nn.Conv2d):
+                self.players[conv] = slice(start, start := start + conv.out_channels)
+        self.layers = [names[conv] for conv in self.players for _ in range(conv.out_channels)]
+        self.channels = [channel for conv in self.players for channel in range(conv.out_channels)]
 
     def see(self, images, fills):
         self.images, self.fills = images, fills.to(self.device)
@@ -244,33 +248,33 @@ class MaskedForwards:
         return torch.stack([self._logits(row) for row in np.asarray(keep)])
 
     def _logits(self, keep):
-        def fill(players, outputs):
-            removed = torch.from_numpy(np.flatnonzero(~keep[players])).to(self.device)
-            outputs[:, removed] = self.fills[players][removed][:, None, None]
+        def fill(conv, outputs):
+            removed = torch.from_numpy(np.flatnonzero(~keep[self.players[conv]])).to(self.device)
+            outputs[:, removed] = self.fills[self.players[conv]][removed][:, None, None]
 
-        return self._forward(self.images, fill)
+        with _hooks(self.players, fill):
+            return self._forward(self.images)
 
     def mean_outputs(self, images):
-        sums = torch.zeros(len(self.layers), dtype=torch.float64, device=self.device)
-
-        def measure(players, outputs):
-            sums[players] = outputs.mean((2, 3)).sum(0, dtype=torch.float64)
-
-        self._forward(images, measure)
-        return sums
+        means = {conv: [] for conv in self.players}  # of each of its calls
+        with _hooks(self.players, lambda conv, outputs: means[conv].append(outputs.mean((2, 3)).sum(0, dtype=torch.float64))):
+            self._forward(images)
+        return torch.cat([torch.stack(calls).mean(0) for calls in means.values()])
 
     @torch.no_grad()
-    def _forward(self, images, change):
-        """Logits, with change(players, outputs) called on each conv's outputs, which it may change."""
-        start, hooks = 0, []
-        for _, conv in self.convs:
-            players = slice(start, start := start + conv.out_channels)
-            hooks.append(conv.register_forward_hook(lambda _, inputs, outputs, players=players: change(players, outputs)))
-        try:
-            return self.network(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def _forward(self, images):
+        return self.network(images.contiguous())  # the network may take views of what it computes
+
+
+@contextmanager
+def _hooks(modules, act):
+    """Call act(module, outputs) whenever one of `modules` has been called; it may change the outputs."""
+    hooks = [module.register_forward_hook(lambda module, _, outputs: act(module, outputs)) for module in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _distinct(keys):
@@ -298,16 +302,18 @@ def _empty(length, shape, like):
 
 
 def _free_memory(device):
-    """Bytes that nothing uses."""
+    """Bytes that can be had."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, for later use
+        return torch.cuda.mem_get_info(device)[0] + idle
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not told by this system
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
         return 4 * 2**30
 
 
-def margins(coalitions, fills, faces, keep, bar, batch_size=250):
+def margins(evaluator, fills, faces, keep, bar, batch_size=250):
     """(T, n_filters) bool -> (T, N) float32: the logit of "male" less that of "female" for all faces.
 
     bar: a tqdm bar, told how many images are done.
@@ -315,8 +321,8 @@ def margins(coalitions, fills, faces, keep, bar, batch_size=250):
     result = np.empty((len(keep), len(faces.male)), dtype=np.float32)
     for start in range(0, result.shape[1], batch_size):
         rows = slice(start, start + batch_size)
-        coalitions.see(normalise(faces.images[rows], coalitions.device), fills)
-        logits = coalitions.logits(keep)
+        evaluator.see(normalise(faces.images[rows], evaluator.device), fills)
+        logits = evaluator.logits(keep)
         result[:, rows] = (logits[..., 1] - logits[..., 0]).cpu().numpy()
         bar.update(logits.shape[1])
     return result
@@ -328,19 +334,20 @@ class BatchAccuracy:
     Equal numbers leave V's expectation as it is in a set of equal groups, and lower its variance.
     """
 
-    def __init__(self, coalitions, fills, faces, images_per_round):
+    def __init__(self, evaluator, fills, faces, images_per_round):
         if images_per_round < 1 or images_per_round % len(GROUPS):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(GROUPS)}, the groups")
-        self.coalitions, self.fills = coalitions, fills
+        self.evaluator, self.fills = evaluator, fills
         self.rows = [np.flatnonzero(faces.group.numpy() == group) for group in range(len(GROUPS))]
         self.per_group = images_per_round // len(GROUPS)
         if self.per_group > min(map(len, self.rows)):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} faces a group, and a group has only "
                        f"{min(map(len, self.rows))} for the values; give a smaller one")
-        fits = faces.images.numel() < _free_memory(coalitions.device) // 4
-        self.images = faces.images.to(coalitions.device) if fits else faces.images  # uint8
-        self.male = faces.male.to(coalitions.device)
-        self.chunk = max(8, coalitions.at_once)  # coalitions for a call: few, since truncation may come before the last
+        fits = faces.images.numel() < _free_memory(evaluator.device) // 4
+        self.images = faces.images.to(evaluator.device) if fits else faces.images  # uint8
+        self.male = faces.male.to(evaluator.device)
+        # Coalitions for a call: few, since those behind the truncation are in vain.
+        self.chunk = AT_ONCE if evaluator.device.type == "cuda" else 8
         self.round_seed = None
 
     def __call__(self, keep, round_seed):
@@ -348,15 +355,15 @@ class BatchAccuracy:
         if round_seed != self.round_seed:
             rng = np.random.default_rng(round_seed)
             rows = torch.from_numpy(np.concatenate([rng.choice(rows, self.per_group, replace=False) for rows in self.rows]))
-            images = normalise(self.images[rows.to(self.images.device)], self.coalitions.device)
-            self.coalitions.see(images, self.fills)
+            images = normalise(self.images[rows.to(self.images.device)], self.evaluator.device)
+            self.evaluator.see(images, self.fills)
             self.labels = self.male[rows.to(self.male.device)]
             self.round_seed = round_seed
-        correct = self.coalitions.logits(keep).argmax(2) == self.labels  # (T, B)
+        correct = self.evaluator.logits(keep).argmax(2) == self.labels  # (T, B)
         return correct.sum(1).cpu().numpy() / len(self.labels)
 
 
-def fill_values(coalitions, faces, removal, batch_size=32):
+def fill_values(evaluator, faces, removal, batch_size=8):
     """What a removed filter gives: (n_filters,) float32.
 
     "zero": 0. "mean": the filter's mean output over images and positions, where it is removed (the
@@ -364,8 +371,8 @@ def fill_values(coalitions, faces, removal, batch_size=32):
     """
     if removal not in ("mean", "zero"):
         raise Stop(f"REMOVAL={removal}: must be mean or zero")
-    sums = torch.zeros(len(coalitions.layers), dtype=torch.float64, device=coalitions.device)
+    sums = torch.zeros(len(evaluator.layers), dtype=torch.float64, device=evaluator.device)
     if removal == "mean":
         for start in range(0, len(faces.male), batch_size):
-            sums += coalitions.mean_outputs(normalise(faces.images[start:start + batch_size], coalitions.device))
+            sums += evaluator.mean_outputs(normalise(faces.images[start:start + batch_size], evaluator.device))
     return (sums / len(faces.male)).float()

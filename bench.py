@@ -35,25 +35,25 @@ KINDS = {  # of operations, by what their names in PyTorch contain
     "pooling": ("pool",)}
 
 
-def suffix_share(coalitions, images):
+def suffix_share(evaluator, images):
     """Multiplications behind a removed filter, as a share of all, averaged over filters."""
-    work = np.zeros(len(coalitions.steps))
-    for number, step in enumerate(coalitions.steps):
+    work = np.zeros(len(evaluator.steps))
+    for number, step in enumerate(evaluator.steps):
         for layer in step.run.modules() if step.run else ():
             if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
                 def count(layer, _, out, number=number):
                     work[number] += layer.weight.numel() * out[0, 0].numel()
                 layer.register_forward_hook(count)  # on a copy of the network, which is not used any more
-    model.forward(coalitions.steps, images[:1])
+    model.forward(evaluator.steps, images[:1])
 
     def behind(gate):
         stale = {gate}
-        for number, step in enumerate(coalitions.steps):
+        for number, step in enumerate(evaluator.steps):
             if not stale.isdisjoint(step.inputs):
                 stale.add(number)
         return work[list(stale)].sum()
 
-    gates, filters = np.unique(coalitions.gate, return_counts=True)
+    gates, filters = np.unique(evaluator.gate, return_counts=True)
     return float(np.average([behind(gate) for gate in gates], weights=filters) / work.sum())
 
 
@@ -64,6 +64,8 @@ def time_by_kind(evaluate, device):
         evaluate()
     shares = dict.fromkeys([*KINDS, "the rest"], 0.0)
     for event in profiler.key_averages():
+        if event.device_type != torch.autograd.DeviceType.CPU:
+            continue  # a GPU's kernel, whose time its operation has
         spent = event.self_device_time_total if cuda else event.self_cpu_time_total
         shares[next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "the rest")] += spent
     return {kind: spent / sum(shares.values()) for kind, spent in shares.items()}
@@ -97,7 +99,7 @@ def main():
     images = datasets.normalise(faces.images[:IMAGES], device)
     male = faces.male[:IMAGES].to(device)
     ours = ablation.Coalitions(network, IMAGE_SIZE)
-    masked, masked_default = ablation.MaskedForwards(network), ablation.MaskedForwards(default_layout)
+    masked, masked_default = (ablation.MaskedForwards(some, IMAGE_SIZE) for some in (network, default_layout))
     fills = ablation.fill_values(ours, faces.take(slice(IMAGES)), "mean")
     ours.see(images, fills)
     rng = np.random.default_rng(SEED)
@@ -116,7 +118,7 @@ def main():
         return accuracy(network(images))
 
     def plain_in_parts():
-        return accuracy(torch.cat([network(part) for part in images.split(ours.at_a_time)]))
+        return accuracy(torch.cat([network(part) for part in images.split(ours.images_at_once)]))
 
     def naive():
         masked.see(images, fills)
@@ -130,26 +132,28 @@ def main():
     def shared():
         ours.see(images, fills)
         keep = order()
-        for start in range(0, len(keep), max(8, ours.at_once)):  # as mab.py calls it
-            accuracy(ours.logits(keep[start:start + max(8, ours.at_once)]))
+        for start in range(0, len(keep), max(8, ours.coalitions_at_once)):  # as mab.py calls it
+            accuracy(ours.logits(keep[start:start + max(8, ours.coalitions_at_once)]))
 
     ways = {"plain": plain, "plain_in_parts": plain_in_parts, "naive": naive, "earlier": earlier, "shared": shared}
     times = {name: [] for name in ways}
     with torch.no_grad():
         for repeat in tqdm(range(REPEATS + 1), "bench.py", unit=" repeats"):
             for name, measure in ways.items():
+                if name != "shared":
+                    measure()  # so that none pays for the caches that the one before left; ours pays for its own
                 before = time.perf_counter()
                 measure()
                 if repeat:  # the first warms up
                     times[name].append((time.perf_counter() - before) / (REMOVALS + 1 if name == "shared" else 1))
         spent = time_by_kind(shared, device)
     ms = {name: 1000 * float(np.median(some)) for name, some in times.items()}
-    at_once, at_a_time, share = ours.at_once, ours.at_a_time, suffix_share(ours, images)
+    at_once, images_at_once, share = ours.coalitions_at_once, ours.images_at_once, suffix_share(ours, images)
     records.save({f"{RECORDS_DIR}/bench.json": {
         **records.about(settings.chosen(globals()), time.time() - started, str(device)),
         **{f"{name}_ms": value for name, value in ms.items()},
         "suffix_share": share, "spent": spent, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
-        "coalitions_at_once": at_once, "images_at_a_time": at_a_time, "threads": torch.get_num_threads(),
+        "coalitions_at_once": at_once, "images_at_once": images_at_once, "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}})
     for name, value in ms.items():
         print(f"{name:14} {value:9.2f} ms an evaluation, {ms['plain'] / value:6.2f} x a plain forward's speed")

@@ -51,12 +51,12 @@ def best_shift(margin, faces):
     return -best[np.argmin(np.abs(best))]
 
 
-def removal_margins(coalitions, fills, order, faces, bar):
+def removal_margins(evaluator, fills, order, faces, bar):
     """Margins of each set's faces as filters go in `order`: {split: (len(order) + 1, N) float32}."""
     keep = np.ones((len(order) + 1, len(fills)), dtype=bool)
     for step, removed in enumerate(order):
         keep[step + 1:, removed] = False
-    return {split: ablation.margins(coalitions, fills, some, keep, bar) for split, some in faces.items()}
+    return {split: ablation.margins(evaluator, fills, some, keep, bar) for split, some in faces.items()}
 
 
 def correct_calls(margins, faces, shifts=0.0):
@@ -188,8 +188,8 @@ def main():
     if datasets.digest(faces["values"]) != run["images"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values from other images, or framed otherwise (FAIRFACE_FRAME was "
                    f"{','.join(map(str, run['FAIRFACE_FRAME']))}); set them back, or run mab.py with a new --RECORDS_DIR")
-    coalitions = ablation.coalitions(network, IMAGE_SIZE)
-    fills = ablation.fill_values(coalitions, faces.pop("values"), run["REMOVAL"])
+    evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    fills = ablation.fill_values(evaluator, faces.pop("values"), run["REMOVAL"])
 
     # What each method calls right as filters go: correct[method][split] is (steps + 1, N) bool.
     order = np.argsort(values, kind="stable")[:MAX_REMOVED]
@@ -201,7 +201,7 @@ def main():
     images = sum(len(some.male) for some in faces.values())
     with tqdm(total=images * len(orders), desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
         for method, removed in orders.items():
-            margins[method] = removal_margins(coalitions, fills, removed, faces, bar)
+            margins[method] = removal_margins(evaluator, fills, removed, faces, bar)
             shifts[method] = np.array([best_shift(margin, faces["choose"]) for margin in margins[method]["choose"]])
             correct[method] = correct_calls(margins[method], faces)
             correct[f"{method}+threshold"] = correct_calls(margins[method], faces, shifts[method])
@@ -239,7 +239,7 @@ def main():
             "changes": {name: change.to_dict("records") for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
         f"{RECORDS_DIR}/eval.png": draw_curves(curves, alone),
-        f"{RECORDS_DIR}/values.png": draw_values(values, removed, coalitions.layers)})
+        f"{RECORDS_DIR}/values.png": draw_values(values, removed, evaluator.layers)})
     report(table, changes, auc)
 
 

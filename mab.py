@@ -314,12 +314,12 @@ def main():
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
-    coalitions = ablation.coalitions(network, IMAGE_SIZE)
-    layers, channels = coalitions.layers, coalitions.channels
+    evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    layers, channels = evaluator.layers, evaluator.channels
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
-    fills = ablation.fill_values(coalitions, faces, REMOVAL)
-    value = ablation.BatchAccuracy(coalitions, fills, faces, IMAGES_PER_ROUND)
+    fills = ablation.fill_values(evaluator, faces, REMOVAL)
+    value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (

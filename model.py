@@ -40,8 +40,9 @@ def build(arch, weights, image_size=224):
         raise Stop(f"ARCH={arch}: must be {' or '.join(ARCHS)}")
     if image_size < ARCHS[arch]:
         raise Stop(f"IMAGE_SIZE={image_size}: {arch} needs at least {ARCHS[arch]} pixels")
-    auxiliary = {"aux_logits": False, "init_weights": True} if arch == "inception_v3" else {}
-    network = getattr(torchvision.models, arch)(num_classes=len(CLASSES), **auxiliary)
+    # transform_input: ImageNet's weights of inception_v3 were trained on other means and deviations
+    more = {"aux_logits": False, "init_weights": True, "transform_input": True} if arch == "inception_v3" else {}
+    network = getattr(torchvision.models, arch)(num_classes=len(CLASSES), **more)
     head = [name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))][-1]
     if arch.startswith("squeezenet"):
         # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0 for
@@ -120,28 +121,15 @@ def cut(network, image_size):
     several convs. Filters are numbered in the order in which their convs are called. Raises ValueError
     for a network that cannot be cut so, or whose steps then do not give its logits.
     """
-    try:
-        traced = fuse(network).eval().to(memory_format=torch.channels_last)
-    except Exception as error:  # torch.fx raises a dozen kinds
-        raise ValueError(f"torch.fx cannot trace it: {error}") from None
+    traced = _traced(network)
     modules, nodes = dict(traced.named_modules()), list(traced.graph.nodes)
-    for module in modules.values():
-        if hasattr(module, "inplace"):  # outputs of steps are kept, and must stay what they are
-            module.inplace = False
-    for node in nodes:
-        node.target = OUT_OF_PLACE.get(node.target, node.target)
-        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
-        if node.op in ("call_function", "call_method") and getattr(node.target, "__name__", node.target).endswith("_"):
-            raise ValueError(f"{node.target} works in place")
-    convs = [node.target for node in nodes if node.op == "call_module" and isinstance(modules[node.target], nn.Conv2d)]
-    if not convs or len(convs) > len(set(convs)):
-        raise ValueError("a conv is called more than once" if convs else "it has no convs")
 
     def is_layer(node, *kinds):
         return node.op == "call_module" and isinstance(modules[node.target], kinds)
 
     def is_relu(node):
-        return is_layer(node, nn.ReLU) or node.target in (relu, torch.relu, "relu")
+        return is_layer(node, nn.ReLU) or (node.op, node.target) in (
+            ("call_function", relu), ("call_function", torch.relu), ("call_method", "relu"))
 
     def is_cat(node):
         return node.target is torch.cat and (*node.args[1:], *node.kwargs.values()) == (1,)
@@ -151,7 +139,7 @@ def cut(network, image_size):
 
     head = [node for node in nodes if is_layer(node, nn.Conv2d, nn.Linear)][-1]  # its outputs are the logits
     steps, chains = [], {}    # chains[number of a step]: an operation's nodes, one after the other
-    number, filters = {}, {}  # by node: of the step that gives its output; Filters, if that is their raw output
+    number, filters = {}, {}  # by node: of the step that gives its output; Filters, if those are waiting for their gate
 
     def add_operation(node):
         sources = node.all_input_nodes
@@ -166,7 +154,7 @@ def cut(network, image_size):
 
     def add_gate(node, sources):
         steps.append(Step(tuple(number[source] for source in sources),
-                          filters=tuple(filters.get(source) for source in sources)))
+                          filters=tuple(filters.pop(source, None) for source in sources)))
         number[node] = len(steps) - 1
 
     n_filters = 0
@@ -185,22 +173,57 @@ def cut(network, image_size):
                 filters[last] = Filters(node.target, players, 0.0 if rectified else -math.inf)
                 n_filters = players.stop
                 number[last] = number[node]
-                if not (only_user(last) and is_cat(only_user(last))):  # else the gate is there
+                user = only_user(last)
+                if not (user and is_cat(user) and list(user.args[0]).count(last) == 1):  # else the gate is there
                     add_gate(last, [last])
     for step, chain in chains.items():
         steps[step].run = _function(traced, chain)
-
-    images = torch.rand((2, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
-    images = images.to(next(network.parameters()).device, memory_format=torch.channels_last)
-    with torch.no_grad():
-        values, expected = forward(steps, images), network(images)
-    if not all(isinstance(value, torch.Tensor) and len(value) == 2 for value in values) or not torch.allclose(
-            values[-1], expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item()):
-        raise ValueError("its steps do not give its logits")
-    for step, value in zip(steps, values):
-        ends = np.cumsum([0] + [values[source].shape[1] for source in step.inputs]).tolist()
-        step.shape, step.channels = tuple(value.shape[1:]), tuple(map(slice, ends, ends[1:]))
+    _measure(steps, network, image_size)
     return steps
+
+
+def _traced(network):
+    """A network as a torch.fx.GraphModule in which every conv is called once and nothing works in place."""
+    try:
+        traced = fuse(network).eval().to(memory_format=torch.channels_last)
+    except Exception as error:  # torch.fx raises a dozen kinds
+        raise ValueError(f"torch.fx cannot trace it ({str(error).partition(chr(10))[0]})") from None
+    modules = dict(traced.named_modules())
+    for module in modules.values():
+        if hasattr(module, "inplace"):  # outputs of steps are kept, and must stay what they are
+            module.inplace = False
+    convs = []
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], nn.Conv2d):
+            convs.append(node.target)
+        node.target = "reshape" if node.target == "view" else OUT_OF_PLACE.get(node.target, node.target)
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+        if node.op in ("call_function", "call_method") and getattr(node.target, "__name__", node.target).endswith("_"):
+            raise ValueError(f"{node.target} works in place")
+        if node.op not in ("placeholder", "output") and not node.all_input_nodes:
+            raise ValueError(f"{node.name} depends on no image")
+    if not convs or len(convs) > len(set(convs)):
+        raise ValueError("a conv is called more than once" if convs else "it has no convs")
+    if sum(node.op == "placeholder" for node in traced.graph.nodes) > 1:
+        raise ValueError("it takes more than images")
+    return traced
+
+
+def _measure(steps, network, image_size):
+    """Fill in what steps' outputs look like, and check that they lead to the network's logits. Raises ValueError."""
+    images = torch.randn((2, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
+    images = 3 * images.to(next(network.parameters()).device, memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            values, expected = forward(steps, images), network(images)
+        for step, value in zip(steps, values):
+            ends = np.cumsum([0] + [values[source].shape[1] for source in step.inputs]).tolist()
+            step.shape, step.channels = tuple(value.shape[1:]), tuple(map(slice, ends, ends[1:]))
+            if len(value) != len(images):
+                raise ValueError("a step's output does not go by images")
+        torch.testing.assert_close(values[-1], expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+    except (ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise ValueError(f"its steps do not give its logits ({str(error).partition(chr(10))[0]})") from None
 
 
 def _function(traced, nodes):
@@ -266,6 +289,7 @@ def device_of(name):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise Stop(f"DEVICE={name}: PyTorch sees no CUDA GPU here; give --DEVICE=cpu or auto")
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: V must not depend on how coalitions are batched
     try:
         torch.zeros(1, device=name).cpu()  # some devices exist by name only
         return torch.device(name)

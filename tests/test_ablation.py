@@ -110,12 +110,12 @@ def test_logits_equal_a_naive_forward(network, evaluator, float64, faces, remova
     assert not torch.allclose(expected[0], expected[-1])  # the removals do something
     tolerance = rounding(expected, exact)
     for at_once in (1, 2, 4, 50):
-        evaluator.at_once = at_once
+        evaluator.coalitions_at_once = at_once
         evaluator.see(images, fills)
         found = evaluator.logits(keep)
         torch.testing.assert_close(found, exact, rtol=1e-5, atol=tolerance)
         assert torch.equal(found.argmax(2), expected.argmax(2))
-    evaluator.at_once = 1
+    evaluator.coalitions_at_once = 1
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_any_sets_in_any_chunks(squeezenet, faces, seed, monkeypatch):
     fills = ablation.fill_values(some, faces, "mean")
     images = normalise(faces.images[:int(rng.integers(1, 9))], "cpu")
     some.see(images, fills)
-    some.keeps = bool(rng.integers(2))
+    some.keeps_outputs = bool(rng.integers(2))
     for _ in range(4):
         keep = coalitions(len(fills), ["nested", "single", "unrelated"][rng.integers(3)], rng)[:rng.integers(1, 7)]
         expected = torch.stack([naive_logits(squeezenet, some, fills, images, row) for row in keep])
@@ -181,17 +181,35 @@ class Odd(torch.nn.Module):
         return self.head(torch.nn.functional.relu(self.convs[3](y), inplace=True).mean((2, 3)))
 
 
+class Shared(torch.nn.Module):
+    """Convs whose outputs are used twice, one of them in a cat; a cat of one conv with itself; a ReLU6 named relu; view."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(a, b, 3, padding=1) for a, b in ((3, 4), (4, 4), (8, 4), (8, 5))])
+        self.relu = torch.nn.ReLU6()
+        self.head = torch.nn.Linear(5, 2)
+
+    def forward(self, x):
+        x = self.convs[0](x)
+        y = self.convs[2](torch.cat([x, torch.relu(self.convs[1](x))], 1))
+        z = self.relu(9 * self.convs[3](torch.cat([y, y], 1)))
+        return self.head(torch.nn.functional.adaptive_avg_pool2d(z, 1).view(-1, 5))
+
+
 class Untraceable(Odd):
     def forward(self, x):
         return super().forward(x if x.mean() > 1e6 else 2 * x)
 
 
+@pytest.mark.parametrize("kind", [Odd, Shared])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_odd_network(faces, at_once):
+def test_odd_networks(faces, at_once, kind):
     torch.manual_seed(0)
-    network = Odd().eval()
+    network = kind().eval()
     some = ablation.Coalitions(network, 80, at_once)
-    assert [step.filters for step in some.steps if None in step.filters]  # the cat is a gate
+    assert any(None in step.filters for step in some.steps)  # a cat of filters with something else is a gate
+    assert len(some.layers) == 17
     fills = torch.rand(17)
     images = normalise(faces.images[:3], "cpu")
     some.see(images, fills)
@@ -204,7 +222,7 @@ def test_odd_network(faces, at_once):
 def test_network_that_cannot_be_cut_takes_masked_forwards(faces, capsys):
     torch.manual_seed(0)
     network = Untraceable().eval()
-    some = ablation.coalitions(network, 80)
+    some = ablation.evaluator(network, 80)
     assert isinstance(some, ablation.MaskedForwards)
     assert "Untraceable takes a whole forward pass for each coalition" in capsys.readouterr().err
     fills = ablation.fill_values(some, faces, "mean", batch_size=7)
@@ -230,15 +248,61 @@ def test_steps_that_would_be_wrong_are_not_taken():
 
     class Sized(Odd):
         def forward(self, x):
-            return super().forward(x.view(len(x), 3, x.size(2), -1))
+            return super().forward(x.view(x.size(0), 3, 80, 80))
 
-    for network, message in ((Twice(), "more than once"), (InPlace(), "in place"), (Sized(), "trace|steps")):
+    class Scaled(Odd):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return super().forward(x * self.scale)
+
+    class Two(Odd):
+        def forward(self, x, y=None):
+            return super().forward(x)
+
+    for network, message in ((Twice(), "more than once"), (InPlace(), "in place"), (Sized(), "do not give its logits"),
+                             (Scaled(), "depends on no image"), (Two(), "more than images"), (Untraceable(), "trace"),
+                             (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 80 * 80, 2)), "no convs")):
         with pytest.raises(ValueError, match=message):
             model.cut(network.eval(), 80)
 
 
-@pytest.mark.parametrize("limit, at_once, at_a_time", [(6, 2, 3), (2, 1, 1)])
-def test_out_of_memory_halves_and_goes_on(squeezenet, faces, monkeypatch, capsys, limit, at_once, at_a_time):
+def test_masked_forwards_of_a_conv_that_is_called_twice(faces):
+    class Twice(Untraceable):
+        def forward(self, x):
+            x = self.convs[1](self.convs[1](self.convs[0](x)))
+            return self.head(self.convs[3](torch.cat([x] * 3, 1)).mean((2, 3)) + self.convs[2](x).mean())
+
+    torch.manual_seed(0)
+    some = ablation.evaluator(Twice().eval(), 80)
+    first = some.mean_outputs(normalise(faces.images[:3], "cpu"))
+    assert len(some.layers) == len(first) == 17 and some.layers[8] == "convs.3"  # as they are called
+    outputs = []
+    some.network.convs[1].register_forward_hook(lambda conv, _, out: outputs.append(out.mean((2, 3)).sum(0)))
+    some.mean_outputs(normalise(faces.images[:3], "cpu"))
+    torch.testing.assert_close(first[4:8].float(), (outputs[0] + outputs[1]) / 2)
+
+
+@pytest.mark.parametrize("free", [10**12, 10**10, 4 * 10**8, 10**8, 1])
+def test_memory_decides_how_much_goes_at_once_on_a_gpu(squeezenet, free):
+    some = ablation.Coalitions(squeezenet, 80)
+    some.device = torch.device("cuda")
+    some._fit(128, free)
+    outputs = sum(4 * np.prod(step.shape) for step in some.steps)
+    if free > 10**9:  # many coalitions on all images
+        assert 8 <= some.coalitions_at_once <= ablation.AT_ONCE and some.images_at_once == 128
+        widest = max(4 * np.prod(step.shape) for step in some.steps)
+        assert some.coalitions_at_once * 128 * 2 * widest <= free
+    else:  # one coalition, on as many images as leave room for all outputs
+        assert some.coalitions_at_once == 1
+        assert some.images_at_once == max(1, min(128, free // outputs))
+    assert some.keeps_outputs == (128 * outputs < free)
+
+
+@pytest.mark.parametrize("limit, at_once, images_at_once", [(6, 2, 3), (2, 1, 1)])
+def test_out_of_memory_halves_and_goes_on(squeezenet, faces, monkeypatch, capsys, limit, at_once, images_at_once):
     some = ablation.Coalitions(squeezenet, 80, 5)
     fills = torch.zeros(len(some.layers))
     keep = coalitions(len(fills), "nested", np.random.default_rng(0))
@@ -252,7 +316,7 @@ def test_out_of_memory_halves_and_goes_on(squeezenet, faces, monkeypatch, capsys
                 return run(*inputs)
             step.run = run
     torch.testing.assert_close(some.logits(keep), expected)
-    assert (some.at_once, some.at_a_time) == (at_once, at_a_time)
+    assert (some.coalitions_at_once, some.images_at_once) == (at_once, images_at_once)
     assert "Out of memory: going on with" in capsys.readouterr().err
     limit = 0
     with pytest.raises(Stop, match="memory does not suffice"):

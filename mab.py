@@ -33,6 +33,7 @@ WHICH = "lowest"        # lowest: the filters that harm most; highest: those tha
 # the game
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
 IMAGES_PER_ROUND = 128  # the images that V(S) is the accuracy on, new ones in each round
+SAMPLER = "paper"       # paper: marginals along orders; gradient: guesses for all filters, corrected by true marginals
 TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5
 # the intervals
 BOUND = "bernstein"     # bernstein (the paper's), sequence (anytime-valid) or clt (approximate)
@@ -56,6 +57,7 @@ class Estimate:
     m2: np.ndarray         # float64, sum of squared deviations from the mean
     sequence: np.ndarray   # (4, n_filters) float64, the running sums behind BOUND = "sequence"
     active: np.ndarray     # bool, the paper's U: not told apart from the k-th value yet
+    close: np.ndarray      # bool, at the last look among the 4 k nearest to the set of interest
     status: np.ndarray     # "top" or "rest": certified by the intervals; else "undecided"
     rounds: int = 0
     evaluations: int = 0   # of V
@@ -70,16 +72,23 @@ class Estimate:
 
 
 def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, truncation=None, value_range=(-1.0, 1.0),
-                 bound="bernstein", max_rounds=1000, seed=0, window=16, chunk=16, state=None, on_round=None):
+                 bound="bernstein", max_rounds=1000, seed=0, predict=None, window=16, chunk=16, look_every=10, singles=64,
+                 state=None, on_round=None):
     """Shapley values of a game and its k lowest or highest players (Algorithm 1 of the paper).
 
     value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
         V's chance, if it has any, is fixed by round_seed (one round_seed = one image batch).
+    predict(keep, round_seed) -> (n_filters,) float: a guess at the marginals of all filters of one coalition,
+        in value_range. If it is given, a round removes some filters singly from some coalitions of an order, and guesses
+        the rest (_sample_bases); else it removes one filter after the other (_sample_order, the paper's way).
+        Guesses cost no truth: the values' expectation is the same for any, their variance lower for a good one.
     truncation: once V, averaged over the last `window` places of an order, is below it, the marginals
         that remain count as 0; None for none. The paper's rule is window=1. Values and intervals then
         are those of the marginals so truncated, which are nearer to 0 than the Shapley values.
     value_range: (low, high) of one marginal; an upper bound on high - low is what the intervals need.
     chunk: coalitions per call of value; those past truncation are in vain, and change nothing.
+    look_every: rounds between looks at the intervals, which decide what is sampled on.
+    singles: with predict, filters removed singly from each coalition.
     state: an Estimate to go on from; on_round(state): called after every round.
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
     Raises ValueError for arguments out of range, a V that is not finite, a marginal outside value_range.
@@ -90,17 +99,28 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError(f"bound={bound!r} must be one of {', '.join(BOUNDS)}")
     if not 0 < k < n_filters:
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
-    if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and window > 0 and chunk > 0):
-        raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window and chunk")
+    if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and min(window, chunk, look_every, singles) > 0):
+        raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window, chunk, look_every, singles")
     state = state or _nothing_known(n_filters, value_range)
+    sample_range = value_range
+    if predict:
+        most = (1 + 2 * n_filters / max(1, singles // 2)) * sum(window / (n_filters - p) for p in range(0, n_filters, window))
+        sample_range = (-most * max(map(abs, value_range)), most * max(map(abs, value_range)))
     while not state.decided and state.rounds < max_rounds:
-        marginals, cut = _sample_order(value, state, seed, truncation, window, chunk)
-        if np.nanmin(marginals) < value_range[0] - 1e-9 or np.nanmax(marginals) > value_range[1] + 1e-9:
-            raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
-        _update(state, marginals, cut, value_range, delta)
-        state.ci_low, state.ci_high = BOUNDS[bound](state, value_range, delta)
-        _decide(state, k, which, eps)
+        rng = np.random.default_rng([seed, state.rounds])
+        order, round_seed = rng.permutation(n_filters), int(rng.integers(2 ** 32))
+        if predict:
+            sample, cut = _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles)
+        else:
+            sample, cut = _sample_order(value, state, order, round_seed, truncation, window, chunk)
+            if np.nanmin(sample) < value_range[0] - 1e-9 or np.nanmax(sample) > value_range[1] + 1e-9:
+                raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
+        _update(state, sample, cut, sample_range, delta)
         state.rounds += 1
+        last = state.rounds == max_rounds
+        if last or state.rounds % look_every == 0:
+            state.ci_low, state.ci_high = BOUNDS[bound](state, sample_range, delta)
+            _decide(state, k, which, eps, draws=state.rounds % look_every == 0)
         if on_round:
             on_round(state)
     return state
@@ -110,18 +130,15 @@ def _nothing_known(n, value_range):
     low, high = value_range
     return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low - high)), ci_high=np.full(n, float(high - low)),
                     samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n, dtype=np.int64), m2=np.zeros(n),
-                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), status=np.full(n, "undecided"))
+                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), close=np.zeros(n, dtype=bool), status=np.full(n, "undecided"))
 
 
-def _sample_order(value, state, seed, truncation, window, chunk):
-    """Remove all filters in one random order.
+def _sample_order(value, state, order, round_seed, truncation, window, chunk):
+    """Remove all filters one after the other: order[p] as the p-th.
 
     Returns marginals (n,), NaN for a filter that is not active, and cut (n,) bool, the truncated ones.
     """
-    n = len(state.values)
-    rng = np.random.default_rng([seed, state.rounds])
-    order = rng.permutation(n)                           # order[p] is removed as the p-th
-    round_seed = int(rng.integers(2 ** 32))
+    n = len(order)
     place = np.argsort(order)                            # place[order[p]] = p
     active = np.flatnonzero(state.active[order])         # places of active filters
     points = np.union1d(active, active + 1)              # V is needed before and after each of them goes
@@ -129,9 +146,7 @@ def _sample_order(value, state, seed, truncation, window, chunk):
     end = n                                              # the place from which on the order is truncated
     for start in range(0, len(points), chunk):
         now = points[start:start + chunk]
-        v[now] = value(place >= now[:, None], round_seed)
-        if not np.isfinite(v[now]).all():
-            raise ValueError(f"V is {v[now]} in round {state.rounds}; it must be finite")
+        v[now] = _finite(value(place >= now[:, None], round_seed), state)
         if truncation is not None:
             low = [np.nanmean(v[max(0, p - window + 1):p + 1]) < truncation for p in now]
             if any(low):
@@ -146,6 +161,47 @@ def _sample_order(value, state, seed, truncation, window, chunk):
     return marginals, cut
 
 
+def _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles):
+    """Guess all marginals of every window-th coalition of an order, and correct the guesses by some true ones.
+
+    The Shapley value is the mean over places p of the order of E[V(S) - V(S without i) | i in S], S being
+    what is left when p filters are gone. In each window one place, at a random offset, stands for all;
+    i is in its S with chance (n - p) / n, so that a marginal there weighs window / (n - p). Every active
+    i has a guess; those drawn to be removed, with chance q, add (marginal - guess) / q (a difference
+    estimator: unbiased for any guess). Half of the draws are from state.close, where precision is needed.
+
+    Returns samples (n,), NaN for a filter that is not active, and cut (n,) bool: none.
+    """
+    n, place = len(order), np.argsort(order)
+    sample = np.where(state.active, 0.0, np.nan)
+    for p in range(int(rng.integers(window)), n, window):
+        keep = place >= p
+        before = _finite(value(keep[None], round_seed), state)[0]
+        state.evaluations += 1
+        if truncation is not None and before < truncation:
+            break
+        marginals = predict(keep, round_seed)
+        players = keep & state.active
+        near, far = np.flatnonzero(players & state.close), np.flatnonzero(players & ~state.close)
+        n_near = min(len(near), max(singles // 2, singles - len(far)))
+        for some, number in ((near, n_near), (far, min(len(far), singles - n_near))):
+            if number:
+                drawn = rng.choice(some, number, replace=False)
+                without = np.repeat(keep[None], number, 0)
+                without[np.arange(number), drawn] = False
+                true = before - _finite(value(without, round_seed), state)
+                marginals[drawn] += (true - marginals[drawn]) * len(some) / number
+                state.evaluations += number
+        sample[players] += window / (n - p) * marginals[players]
+    return sample, np.zeros(n, dtype=bool)
+
+
+def _finite(v, state):
+    if not np.isfinite(v).all():
+        raise ValueError(f"V is {v} in round {state.rounds}; it must be finite")
+    return v
+
+
 def _update(state, marginals, cut, value_range, delta):
     """Take a round's marginals into means, variances (Welford) and the sums of the confidence sequence."""
     seen = ~np.isnan(marginals)
@@ -158,8 +214,8 @@ def _update(state, marginals, cut, value_range, delta):
     state.truncated[cut] += 1
 
 
-def _decide(state, k, which, eps):
-    """Which filters are certified, and which are still active.
+def _decide(state, k, which, eps, draws):
+    """Which filters are certified; if it `draws` the next samples, also which are still active and which are close.
 
     Active is the paper's U, {i: ci_low + eps < threshold < ci_high - eps}. There the threshold is the
     k-th value; here it is halfway to the next, or the k-th filter could not leave before its interval
@@ -171,8 +227,11 @@ def _decide(state, k, which, eps):
     low, high = (state.ci_low, state.ci_high) if sign == 1 else (-state.ci_high, -state.ci_low)
     following, kth = np.partition(values, [-k - 1, -k])[[-k - 1, -k]]
     threshold = (kth + following) / 2
-    state.active = (low + eps < threshold) & (threshold < high - eps)
-    if state.decided:
+    active = (low + eps < threshold) & (threshold < high - eps)
+    if draws:
+        state.active, state.close = active, np.zeros(len(values), dtype=bool)
+        state.close[np.argsort(-values, kind="stable")[:4 * k]] = True
+    if not active.any():
         top = np.zeros(len(values), dtype=bool)
         top[np.argsort(-values, kind="stable")[:k]] = True
         rest = ~top
@@ -299,6 +358,7 @@ def check_constants():
     for name, value, holds, rule in (
             ("WHICH", WHICH, WHICH in ("lowest", "highest"), "lowest or highest"),
             ("BOUND", BOUND, BOUND in BOUNDS, " or ".join(BOUNDS)),
+            ("SAMPLER", SAMPLER, SAMPLER in ("gradient", "paper"), "gradient or paper"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
             ("SAVE_EVERY", SAVE_EVERY, SAVE_EVERY >= 1, "at least 1")):
@@ -324,7 +384,7 @@ def main():
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
-        "BOUND", "DELTA", "EPS")} | {"network": model.digest(network), "images": datasets.digest(faces)}
+        "SAMPLER", "BOUND", "DELTA", "EPS")} | {"network": model.digest(network), "images": datasets.digest(faces)}
     state, seconds = load_state(json.loads(json.dumps(run)))
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
     interrupted = []  # a signal is heeded between rounds, when the state is whole
@@ -351,7 +411,8 @@ def main():
                 raise KeyboardInterrupt
 
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=value.chunk, state=state, on_round=on_round)
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, predict=value.predict if SAMPLER == "gradient" else None,
+                             chunk=value.chunk, state=state, on_round=on_round)
     if state.rounds == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
               "on with it, or give another --RECORDS_DIR to start anew. It holds:")

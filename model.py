@@ -121,7 +121,7 @@ def cut(network, image_size):
     several convs. Filters are numbered in the order in which their convs are called. Raises ValueError
     for a network that cannot be cut so, or whose steps then do not give its logits.
     """
-    traced = _traced(network)
+    traced = _traced(network).requires_grad_(False)
     modules, nodes = dict(traced.named_modules()), list(traced.graph.nodes)
 
     def is_layer(node, *kinds):

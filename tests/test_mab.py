@@ -196,6 +196,41 @@ def test_chunks_change_nothing(chunk):
     assert found.evaluations == expected.evaluations
 
 
+@pytest.mark.parametrize("guess", ["true", "zero", "wrong"])
+@pytest.mark.parametrize("value, n, value_range", [(glove(3, 4), 7, (0, 1)), (airport(np.arange(1.0, 8)), 7, (0, 7))])
+def test_no_guess_biases_the_values(value, n, value_range, guess):
+    def predict(keep, round_seed):
+        if guess == "true":
+            return np.array([value(keep[None], 0)[0] - value((keep & (np.arange(n) != i))[None], 0)[0] for i in range(n)])
+        return np.zeros(n) if guess == "zero" else np.linspace(-1, 1, n)
+
+    found = estimate(value, n, 3000, predict=predict, window=2, singles=3, value_range=value_range, bound="bernstein")
+    errors = np.sqrt(found.m2 / (found.samples - 1) / found.samples)
+    exact = exact_shapley(value, n)
+    assert (np.abs(found.values - exact) < 4.5 * errors).all() and (errors < 0.2).all()
+    assert ((found.ci_low <= exact) & (exact <= found.ci_high)).all()
+    if guess == "true":  # what is left is the chance of the orders
+        worse = estimate(value, n, 3000, predict=lambda keep, seed: np.linspace(-9, 9, n), window=2, singles=3,
+                         value_range=value_range)
+        assert found.m2.sum() < 0.5 * worse.m2.sum()
+
+
+def test_guesses_truncate_and_focus():
+    """With predict, coalitions whose V is low are not sampled, and half the true marginals go to the 4 k nearest filters."""
+    asked = []
+
+    def value(keep, round_seed):
+        asked.append(keep)
+        return keep.sum(1) / 40
+
+    found = mab.tmab_shapley(value, 40, k=2, predict=lambda keep, seed: np.full(40, 1 / 40), truncation=0.5, window=4, singles=8,
+                             look_every=3, max_rounds=6, value_range=(0, 1))
+    assert min(keep.sum() for keeps in asked for keep in keeps) >= 16
+    np.testing.assert_allclose(found.values, found.values[0], rtol=0.7)
+    assert 0 < found.values.sum() < 0.6  # of 1, half is truncated
+    assert found.close.sum() == 8 and found.rounds == 6
+
+
 def test_same_seed_same_result_straight_or_resumed():
     def value(keep, round_seed):
         return keep @ np.random.default_rng(round_seed).normal(0, 0.1, 12)

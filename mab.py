@@ -41,7 +41,7 @@ DELTA = 0.05            # chance that any interval ever misses
 EPS = 1e-4              # tolerance around the k-th value; the paper's
 # the budget
 MAX_ROUNDS = 1000       # random orders, if the set is not decided before; a higher number goes on
-SAVE_EVERY = 10         # rounds between saves
+LOOK_EVERY = 12         # rounds between looks at the intervals; torchrun's processes share out what lies between
 # -----------------------------------------------------------------------------
 
 
@@ -72,8 +72,8 @@ class Estimate:
 
 
 def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, truncation=None, value_range=(-1.0, 1.0),
-                 bound="bernstein", max_rounds=1000, seed=0, predict=None, window=16, chunk=16, look_every=10, singles=64,
-                 state=None, on_round=None):
+                 bound="bernstein", max_rounds=1000, seed=0, predict=None, window=16, chunk=16, look_every=12, singles=64,
+                 team=None, state=None, on_round=None):
     """Shapley values of a game and its k lowest or highest players (Algorithm 1 of the paper).
 
     value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
@@ -89,6 +89,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
     chunk: coalitions per call of value; those past truncation are in vain, and change nothing.
     look_every: rounds between looks at the intervals, which decide what is sampled on.
     singles: with predict, filters removed singly from each coalition.
+    team: processes that share the rounds, as Alone; the result is the same however many they are.
     state: an Estimate to go on from; on_round(state): called after every round.
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
     Raises ValueError for arguments out of range, a V that is not finite, a marginal outside value_range.
@@ -101,29 +102,48 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
     if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and min(window, chunk, look_every, singles) > 0):
         raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window, chunk, look_every, singles")
-    state = state or _nothing_known(n_filters, value_range)
+    state, team = state or _nothing_known(n_filters, value_range), team or Alone()
     sample_range = value_range
     if predict:
         most = (1 + 2 * n_filters / max(1, singles // 2)) * sum(window / (n_filters - p) for p in range(0, n_filters, window))
         sample_range = (-most * max(map(abs, value_range)), most * max(map(abs, value_range)))
     while not state.decided and state.rounds < max_rounds:
-        rng = np.random.default_rng([seed, state.rounds])
-        order, round_seed = rng.permutation(n_filters), int(rng.integers(2 ** 32))
-        if predict:
-            sample, cut = _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles)
-        else:
-            sample, cut = _sample_order(value, state, order, round_seed, truncation, window, chunk)
-            if np.nanmin(sample) < value_range[0] - 1e-9 or np.nanmax(sample) > value_range[1] + 1e-9:
+        # Rounds up to the next look do not depend on each other. So each process does one, and all take in all, in order.
+        wave = min(team.size, look_every - state.rounds % look_every, max_rounds - state.rounds)
+        done = None
+        if team.rank < wave:
+            rng = np.random.default_rng([seed, state.rounds + team.rank])
+            order, round_seed = rng.permutation(n_filters), int(rng.integers(2 ** 32))
+            if predict:
+                done = _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles)
+            else:
+                done = _sample_order(value, state, order, round_seed, truncation, window, chunk)
+            if not predict and (np.nanmin(done[0]) < value_range[0] - 1e-9 or np.nanmax(done[0]) > value_range[1] + 1e-9):
                 raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
-        _update(state, sample, cut, sample_range, delta)
-        state.rounds += 1
-        last = state.rounds == max_rounds
-        if last or state.rounds % look_every == 0:
-            state.ci_low, state.ci_high = BOUNDS[bound](state, sample_range, delta)
-            _decide(state, k, which, eps, draws=state.rounds % look_every == 0)
-        if on_round:
-            on_round(state)
+        for samples, cut, evaluations in team.gather(done)[:wave]:
+            _update(state, samples, cut, sample_range, delta)
+            state.evaluations += evaluations
+            state.rounds += 1
+            if state.rounds == max_rounds or state.rounds % look_every == 0:
+                state.ci_low, state.ci_high = BOUNDS[bound](state, sample_range, delta)
+                _decide(state, k, which, eps, draws=state.rounds % look_every == 0)
+            if on_round:
+                on_round(state)
     return state
+
+
+class Alone:
+    """A team of one process; a larger one has the same attributes."""
+
+    rank, size = 0, 1
+
+    def gather(self, done):
+        """What every process hands in, in the order of their ranks."""
+        return [done]
+
+    def share(self, thing):
+        """What the process of rank 0 hands in."""
+        return thing
 
 
 def _nothing_known(n, value_range):
@@ -136,7 +156,7 @@ def _nothing_known(n, value_range):
 def _sample_order(value, state, order, round_seed, truncation, window, chunk):
     """Remove all filters one after the other: order[p] as the p-th.
 
-    Returns marginals (n,), NaN for a filter that is not active, and cut (n,) bool, the truncated ones.
+    Returns marginals (n,), NaN for a filter that is not active; cut (n,) bool, the truncated ones; and evaluations of V.
     """
     n = len(order)
     place = np.argsort(order)                            # place[order[p]] = p
@@ -152,13 +172,12 @@ def _sample_order(value, state, order, round_seed, truncation, window, chunk):
             if any(low):
                 end = now[np.argmax(low)]
                 break
-    state.evaluations += int((points <= end).sum())      # those that chunks computed in vain are not counted
     marginals, cut = np.full(n, np.nan), np.zeros(n, dtype=bool)
     sampled = active[active < end]
     marginals[order[sampled]] = v[sampled] - v[sampled + 1]
     cut[order[active[active >= end]]] = True
     marginals[cut] = 0.0
-    return marginals, cut
+    return marginals, cut, int((points <= end).sum())    # not counting what chunks computed in vain
 
 
 def _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles):
@@ -170,14 +189,14 @@ def _sample_bases(value, predict, state, order, round_seed, rng, truncation, win
     i has a guess; those drawn to be removed, with chance q, add (marginal - guess) / q (a difference
     estimator: unbiased for any guess). Half of the draws are from state.close, where precision is needed.
 
-    Returns samples (n,), NaN for a filter that is not active, and cut (n,) bool: none.
+    Returns as _sample_order; none is cut.
     """
-    n, place = len(order), np.argsort(order)
+    n, place, evaluations = len(order), np.argsort(order), 0
     sample = np.where(state.active, 0.0, np.nan)
     for p in range(int(rng.integers(window)), n, window):
         keep = place >= p
         before = _finite(value(keep[None], round_seed), state)[0]
-        state.evaluations += 1
+        evaluations += 1
         if truncation is not None and before < truncation:
             break
         marginals = predict(keep, round_seed)
@@ -191,9 +210,9 @@ def _sample_bases(value, predict, state, order, round_seed, rng, truncation, win
                 without[np.arange(number), drawn] = False
                 true = before - _finite(value(without, round_seed), state)
                 marginals[drawn] += (true - marginals[drawn]) * len(some) / number
-                state.evaluations += number
+                evaluations += number
         sample[players] += window / (n - p) * marginals[players]
-    return sample, np.zeros(n, dtype=bool)
+    return sample, np.zeros(n, dtype=bool), evaluations
 
 
 def _finite(v, state):
@@ -311,17 +330,44 @@ def reliability(state):
     return float(1 - (state.m2 / (m - 1) / m).mean() / variance)
 
 
+class Processes:
+    """The team of the processes that torchrun started, on one machine or several."""
+
+    def __init__(self, device, interrupted):
+        """interrupted: a list that a signal makes true; when one process was interrupted, it is true for all."""
+        import torch
+        import torch.distributed
+
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self.distributed, self.interrupted = torch.distributed, interrupted
+        self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    def gather(self, done):
+        everyone = [None] * self.size
+        self.distributed.all_gather_object(everyone, (done, bool(self.interrupted)))
+        self.interrupted[:] = [True for _, stopped in everyone if stopped]
+        return [done for done, _ in everyone]
+
+    def share(self, thing):
+        things = [thing]
+        self.distributed.broadcast_object_list(things)
+        return things[0]
+
+
 def load_state(run):
-    """The saved Estimate and the seconds it took, or (None, 0.0). Stop if its run had other settings."""
+    """The saved Estimate, the seconds it took, and the rounds that the tables are of; (None, 0.0, 0). Stop if its run had other settings."""
     path, json_path = f"{RECORDS_DIR}/mab.npz", f"{RECORDS_DIR}/mab.json"
     if not os.path.exists(path):
-        return None, 0.0
+        return None, 0.0, 0
     arrays = records.load_npz(path, "mab.py")
     try:
         before = json.loads(str(arrays.pop("run")))
         state = Estimate(**arrays)
         state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
-        seconds = float(records.load_json(json_path, "mab.py")["seconds"]) if os.path.exists(json_path) else 0.0
+        tables = records.load_json(json_path, "mab.py") if os.path.exists(json_path) else {"seconds": 0, "rounds": 0}
+        seconds, tabled = float(tables["seconds"]), int(tables["rounds"])
         changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Stop(f"{path} or {json_path} is not a record of mab.py; move both away "
@@ -329,16 +375,20 @@ def load_state(run):
     if changed:
         raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "
                    "or give another --RECORDS_DIR to start anew")
-    return state, seconds
+    return state, seconds, tabled
 
 
-def save(state, run, layers, channels, seconds, device):
-    """Write all records of a run."""
+def save_state(state, run):
+    """Write mab.npz, from which a run goes on."""
+    records.save({f"{RECORDS_DIR}/mab.npz": {
+        "run": json.dumps(run), **{field.name: getattr(state, field.name) for field in fields(state)}}})
+
+
+def save_tables(state, run, layers, channels, seconds, device):
+    """Write what is read of a run."""
     import pandas as pd
 
     records.save({
-        f"{RECORDS_DIR}/mab.npz": {
-            "run": json.dumps(run), **{field.name: getattr(state, field.name) for field in fields(state)}},
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
             "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": state.values,
             "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
@@ -361,7 +411,7 @@ def check_constants():
             ("SAMPLER", SAMPLER, SAMPLER in ("gradient", "paper"), "gradient or paper"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
-            ("SAVE_EVERY", SAVE_EVERY, SAVE_EVERY >= 1, "at least 1")):
+            ("LOOK_EVERY", LOOK_EVERY, LOOK_EVERY >= 1, "at least 1")):
         settings.require(name, value, holds, rule)
 
 
@@ -373,6 +423,8 @@ def main():
     check_constants()
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
+    interrupted = []  # a signal is heeded between rounds, when the state is whole
+    team = Processes(device, interrupted) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else Alone()
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     layers, channels = evaluator.layers, evaluator.channels
@@ -384,35 +436,41 @@ def main():
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
-        "SAMPLER", "BOUND", "DELTA", "EPS")} | {"network": model.digest(network), "images": datasets.digest(faces)}
-    state, seconds = load_state(json.loads(json.dumps(run)))
+        "SAMPLER", "BOUND", "DELTA", "EPS", "LOOK_EVERY")} | {"network": model.digest(network), "images": datasets.digest(faces)}
+    state, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
-    interrupted = []  # a signal is heeded between rounds, when the state is whole
 
     def interrupt(number, _):
         interrupted.append(True)
         signal.signal(number, signal.SIG_DFL)
-        tqdm.write("Stopping after this round; again to stop at once.", file=sys.stderr)
+        if team.rank == 0:
+            tqdm.write("Stopping after this round; again to stop at once.", file=sys.stderr)
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, interrupt)
 
-    with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True) as bar:
-        def on_round(state):
-            done = state.decided or state.rounds == MAX_ROUNDS
-            if done or interrupted or state.rounds % SAVE_EVERY == 0:
-                save(state, run, layers, channels, seconds + time.time() - started, str(device))
-            speed = (state.evaluations - evaluations) / (time.time() - started)
-            bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval "
-                                f"{(state.ci_high - state.ci_low).max():.3f}, reliability {reliability(state):.2f}, "
-                                f"{speed:.0f} V/s")
+    def on_round(state):
+        stopping = interrupted and state.rounds < MAX_ROUNDS and not state.decided
+        if team.rank == 0:
+            save_state(state, run)
+            if stopping or state.rounds % LOOK_EVERY == 0:
+                save_tables(state, run, layers, channels, seconds + time.time() - started, str(device))
+            bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
+                                f"reliability {reliability(state):.2f}, {state.truncated.sum() / state.samples.sum():.0%} "
+                                f"truncated, {(state.evaluations - evaluations) / (time.time() - started):.0f} V/s")
             bar.update()
-            if interrupted and not done:
-                raise KeyboardInterrupt
+        if stopping:
+            raise KeyboardInterrupt
 
+    with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True, disable=team.rank > 0) as bar:
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, predict=value.predict if SAMPLER == "gradient" else None,
-                             chunk=value.chunk, state=state, on_round=on_round)
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=value.chunk, look_every=LOOK_EVERY,
+                             predict=value.predict if SAMPLER == "gradient" else None, team=team, state=state,
+                             on_round=on_round)
+    if team.rank > 0:
+        return
+    if state.rounds != tabled:
+        save_tables(state, run, layers, channels, seconds + time.time() - started, str(device))
     if state.rounds == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
               "on with it, or give another --RECORDS_DIR to start anew. It holds:")

@@ -287,6 +287,8 @@ def device_of(name):
     """torch.device for DEVICE. Raises Stop where there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun's processes take a GPU each
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise Stop(f"DEVICE={name}: PyTorch sees no CUDA GPU here; give --DEVICE=cpu or auto")
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: V must not depend on how coalitions are batched

@@ -1,11 +1,13 @@
 """The real scripts on a few drawn portraits: records, repeatability, interruption."""
 
 import json
+import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -137,6 +139,71 @@ def test_interrupted_mab_goes_on(run, trained, toy, tmp_path, name):
     rounds = int(np.load(state)["rounds"])
     result = run("mab.py", f"--MAX_ROUNDS={rounds + 1}", cwd=tmp_path)
     assert result.returncode == 0 and f"{rounds + 1} rounds" in result.stdout, result.stderr
+
+
+def files_of(folder):
+    """The bytes of what must not depend on how a run came about."""
+    return [(folder / "cur_records" / file).read_bytes() for file in ("mab.npz", "filters.csv", "shapley_values.pkl")]
+
+
+@pytest.fixture(scope="session")
+def whole(run, trained, tmp_path_factory):
+    """A folder with an uninterrupted run of 40 rounds of mab.py on one process."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(trained / "squeezenet.pth", folder)
+    result = run("mab.py", "--MAX_ROUNDS=40", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_killed_again_and_again(run, trained, toy, whole, tmp_path):
+    """Killed at random moments, a run loses no round that was complete, and ends in the same bytes."""
+    rng = np.random.default_rng()
+    shutil.copy(trained / "squeezenet.pth", tmp_path)
+    command = [sys.executable, str(REPOSITORY / "mab.py"), f"--DATA_DIR={toy}", *TINY["mab.py"], "--MAX_ROUNDS=40"]
+    state, done = tmp_path / "cur_records" / "mab.npz", [0]
+    for _ in range(5):
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not state.exists() or int(np.load(state)["rounds"]) == done[-1]):
+            time.sleep(0.01)  # until there is progress
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        done.append(int(np.load(state)["rounds"]))
+    assert done == sorted(set(done)) or done[-1] == 40, done  # each went on from where the one before was killed
+    assert run("mab.py", "--MAX_ROUNDS=40", cwd=tmp_path).returncode == 0
+    assert files_of(tmp_path) == files_of(whole)
+
+
+def torchrun(processes, *arguments):
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone",
+            str(REPOSITORY / "mab.py"), *TINY["mab.py"], *arguments]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_any_number_of_processes_writes_the_same(toy, trained, whole, tmp_path, processes):
+    shutil.copy(trained / "squeezenet.pth", tmp_path)
+    result = subprocess.run(torchrun(processes, f"--DATA_DIR={toy}", "--MAX_ROUNDS=40"), cwd=tmp_path, capture_output=True,
+                            text=True, timeout=300)
+    assert result.returncode == 0 and result.stdout.count("40 rounds") == 1, result.stderr
+    assert files_of(tmp_path) == files_of(whole)
+
+
+def test_a_process_that_dies_ends_the_run_and_it_goes_on(run, toy, trained, whole, tmp_path):
+    shutil.copy(trained / "squeezenet.pth", tmp_path)
+    process = subprocess.Popen(torchrun(2, f"--DATA_DIR={toy}", "--MAX_ROUNDS=40"), cwd=tmp_path, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "cur_records" / "mab.npz"
+    while not state.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode != 0 and "SIGKILL" in stderr
+    assert 0 < int(np.load(state)["rounds"]) < 40
+    assert run("mab.py", "--MAX_ROUNDS=40", cwd=tmp_path).returncode == 0
+    assert files_of(tmp_path) == files_of(whole)
 
 
 def test_killed_training_goes_on_from_the_last_epoch(run, toy, tmp_path):

@@ -102,7 +102,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
     if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and min(window, chunk, look_every, singles) > 0):
         raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window, chunk, look_every, singles")
-    state, team = state or _nothing_known(n_filters, value_range), team or Alone()
+    state, team = state or nothing_known(n_filters, value_range), team or Alone()
     sample_range = value_range
     if predict:
         most = (1 + 2 * n_filters / max(1, singles // 2)) * sum(window / (n_filters - p) for p in range(0, n_filters, window))
@@ -121,7 +121,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
             if not predict and (np.nanmin(done[0]) < value_range[0] - 1e-9 or np.nanmax(done[0]) > value_range[1] + 1e-9):
                 raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
         for samples, cut, evaluations in team.gather(done)[:wave]:
-            _update(state, samples, cut, sample_range, delta)
+            update(state, samples, cut, sample_range, delta)
             state.evaluations += evaluations
             state.rounds += 1
             if state.rounds == max_rounds or state.rounds % look_every == 0:
@@ -146,7 +146,8 @@ class Alone:
         return thing
 
 
-def _nothing_known(n, value_range):
+def nothing_known(n, value_range):
+    """The Estimate of n filters before the first round."""
     low, high = value_range
     return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low - high)), ci_high=np.full(n, float(high - low)),
                     samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n, dtype=np.int64), m2=np.zeros(n),
@@ -221,8 +222,8 @@ def _finite(v, state):
     return v
 
 
-def _update(state, marginals, cut, value_range, delta):
-    """Take a round's marginals into means, variances (Welford) and the sums of the confidence sequence."""
+def update(state, marginals, cut, value_range, delta):
+    """Take a round's marginals (n,), NaN for none, into means, variances (Welford) and the sums of the confidence sequence."""
     seen = ~np.isnan(marginals)
     x = marginals[seen]
     _update_sequence(state, seen, x, value_range, delta)

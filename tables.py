@@ -142,11 +142,26 @@ def bench_table(folder):
          row("device", lambda bench: f"{bench['device']}, {bench['threads']} threads")])
 
 
+def coverage_table(folder):
+    """How often each interval missed on games with known values, and how wide it was."""
+    record = load_json(f"{folder}/coverage.json", "coverage.py")
+    constants, table = record["constants"], pd.DataFrame(record["table"])
+    rows = []
+    for game, bounds in table.groupby("game", sort=False):
+        bounds = bounds.set_index("bound")
+        rows.append([game.replace("_", " "), *(f"{bounds.loc[bound, 'missed']:.1%}" for bound in bounds.index),
+                     *(f"{bounds.loc[bound, 'width']:.4f}" for bound in bounds.index)])
+    names = table["bound"].unique()
+    return _markdown([f"marginals of {constants['PLAYERS']} players; {constants['RUNS']:,} runs",
+                      *(f"{name}: runs with a miss" for name in names),
+                      *(f"{name}: width after {constants['ROUNDS']:,} rounds" for name in names)], rows)
+
+
 def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
     def table(match):
         make = {make.__name__: make for make in (headline_table, claims_table, accuracy_table, change_table, run_table,
-                                                 framing_table, bench_table)}[match[1]]
+                                                 framing_table, bench_table, coverage_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

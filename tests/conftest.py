@@ -14,6 +14,7 @@ TINY = {  # constants that make a script run for seconds
     "train_squeeze.py": ["--IMAGE_SIZE=32", "--WEIGHTS=none", "--EPOCHS=2", "--DEVICE=cpu"],
     "mab.py": ["--IMAGE_SIZE=32", "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3", "--DEVICE=cpu"],
     "bench.py": ["--IMAGE_SIZE=32", "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2", "--DEVICE=cpu"],
+    "coverage.py": ["--RUNS=3", "--ROUNDS=40", "--PLAYERS=5"],
     "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
 }
 
@@ -36,7 +37,8 @@ def run(toy):
     """
 
     def run(script, *arguments, cwd):
-        command = [sys.executable, str(REPOSITORY / script), f"--DATA_DIR={toy}", *TINY[script], *arguments]
+        data = [] if script == "coverage.py" else [f"--DATA_DIR={toy}"]
+        command = [sys.executable, str(REPOSITORY / script), *data, *TINY[script], *arguments]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
     return run

@@ -116,11 +116,11 @@ def test_intervals_hold_for_all_players_at_every_look(bound):
     mean = jumps * np.array([1, 1, 1, 1, -1, -1, -1, -1]) * 0.6
     misses = 0
     for _ in range(100):
-        state, missed = mab._nothing_known(8, (-1, 1)), False
+        state, missed = mab.nothing_known(8, (-1, 1)), False
         sign = np.where(rng.random((300, 8)) < 0.8, 1, -1) * np.sign(mean)
         draws = sign * (rng.random((300, 8)) < jumps)
         for marginals in draws:
-            mab._update(state, marginals, np.zeros(8, dtype=bool), (-1, 1), 0.1)
+            mab.update(state, marginals, np.zeros(8, dtype=bool), (-1, 1), 0.1)
             low, high = mab.BOUNDS[bound](state, (-1, 1), 0.1)
             missed |= bool(((low > mean) | (high < mean)).any())
         misses += missed
@@ -143,12 +143,12 @@ def test_the_coverage_test_can_fail():
 
 def test_sequence_is_the_formula():
     """Waudby-Smith & Ramdas 2023, Theorem 2, sample by sample for one of 3 players."""
-    state, alpha, c = mab._nothing_known(3, (-1, 1)), 0.05 / 3, 0.75
+    state, alpha, c = mab.nothing_known(3, (-1, 1)), 0.05 / 3, 0.75
     samples = np.random.default_rng(0).choice([-1, 0, 0.5, 1], (40, 3))
     sums = np.zeros(4)  # of the bets, bets times x, the variances, the losses
     past = []
     for row in samples:
-        mab._update(state, row, np.zeros(3, dtype=bool), (-1, 1), 0.05)
+        mab.update(state, row, np.zeros(3, dtype=bool), (-1, 1), 0.05)
         x, t = (row[1] + 1) / 2, len(past) + 1
         mean = (0.5 + sum(past)) / t  # of the first t - 1
         means = [(0.5 + sum(past[:i + 1])) / (i + 2) for i in range(t - 1)]
@@ -162,9 +162,9 @@ def test_sequence_is_the_formula():
 
 
 def test_bernstein_is_the_formula():
-    state = mab._nothing_known(3, (-1, 1))
+    state = mab.nothing_known(3, (-1, 1))
     for marginals in ([0.5, 0.0, 0.1], [0.25, 0.0, -0.2], [0.0, 0.0, 0.3]):
-        mab._update(state, np.array(marginals), np.zeros(3, dtype=bool), (-1, 1), 0.05)
+        mab.update(state, np.array(marginals), np.zeros(3, dtype=bool), (-1, 1), 0.05)
     low, high = mab.bernstein(state, (-1, 1), 0.05)
     m, log = 3, math.log(2 / (0.05 / (2 * 3 * 3 * 4)))  # Maurer & Pontil's ln(2 / delta), delta of one side at this look
     half = math.sqrt(2 * np.var([0.1, -0.2, 0.3], ddof=1) * log / m) + 7 * 2 * log / (3 * (m - 1))

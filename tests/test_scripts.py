@@ -80,6 +80,14 @@ def test_another_network(run, tmp_path):
     assert len(table) == 4800 and set(table["layer"]) >= {"conv1", "layer2.0.downsample.0", "layer4.1.conv2"}
 
 
+def test_coverage(run, tmp_path):
+    result = run("coverage.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = pd.DataFrame(json.loads((records_of(tmp_path) / "coverage.json").read_text())["table"])
+    assert len(table) == 12 and table["missed"].between(0, 1).all() and (table["width"] <= table["width_early"]).all()
+    assert run("coverage.py", "--ROUNDS=5", cwd=tmp_path).returncode == 2
+
+
 def test_bench(run, tmp_path):
     result = run("bench.py", cwd=tmp_path)  # needs no trained network
     assert result.returncode == 0, result.stderr

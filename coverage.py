@@ -1,0 +1,93 @@
+"""Do mab.py's intervals keep their promise? A simulation on games whose values are known.
+
+    python coverage.py
+
+In each of RUNS runs, ROUNDS rounds of independent marginals are drawn for PLAYERS players, and all three
+BOUNDs look at the same samples every LOOK_EVERY rounds. A run misses if at any look the interval of any
+player is without its value. Bernstein and sequence promise that at most a share DELTA of runs does; clt
+promises it for one look at many samples, and is here to show what that is worth. Prints the shares and
+the widths, and writes RECORDS_DIR/coverage.json.
+"""
+
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+import mab
+import records
+import settings
+from settings import RECORDS_DIR, SEED
+
+# -----------------------------------------------------------------------------
+RUNS = 1000
+ROUNDS = 1000
+PLAYERS = 50
+LOOK_EVERY = 12
+DELTA = 0.05
+# -----------------------------------------------------------------------------
+
+RANGE = (-1.0, 1.0)  # of a marginal
+
+
+def heavy_tailed(rng, players):
+    """Most marginals are near 0, few near 1 or -1: +-U^8, more often +."""
+    return np.where(rng.random(players) < 0.6, 1, -1) * rng.random(players) ** 8
+
+
+def mostly_zero(rng, players):
+    """As behind a truncation: 0 but for 6 %, which are a few of 128 images."""
+    return (rng.random(players) < 0.06) * (rng.binomial(8, 0.4, players) - 3) / 128
+
+
+def accuracy_like(rng, players):
+    """The difference of two accuracies on 128 images each."""
+    return (rng.binomial(128, 0.66, players) - rng.binomial(128, 0.65, players)) / 128
+
+
+def rare_disaster(rng, players):
+    """-1 once in 300 rounds, else 0: what a normal approximation cannot foresee."""
+    return -(rng.random(players) < 1 / 300).astype(float)
+
+
+GAMES = {heavy_tailed: 0.2 / 9, mostly_zero: 0.06 * 0.2 / 128, accuracy_like: 0.01, rare_disaster: -1 / 300}  # and their values
+
+
+def one_run(draw, value, rng):
+    """{bound: (whether it missed at any look, widths at the looks)}."""
+    state = mab.nothing_known(PLAYERS, RANGE)
+    found = {bound: (False, []) for bound in mab.BOUNDS}
+    for number in range(1, ROUNDS + 1):
+        mab.update(state, draw(rng, PLAYERS), np.zeros(PLAYERS, dtype=bool), RANGE, DELTA)
+        if number % LOOK_EVERY == 0:
+            for bound, interval in mab.BOUNDS.items():
+                low, high = interval(state, RANGE, DELTA)
+                missed, widths = found[bound]
+                found[bound] = missed or bool(((low > value) | (high < value)).any()), widths + [float((high - low).mean())]
+    return found
+
+
+def main():
+    started = time.time()
+    for name, number in (("RUNS", RUNS), ("PLAYERS", PLAYERS), ("LOOK_EVERY", LOOK_EVERY)):
+        settings.require(name, number, number >= 1, "at least 1")
+    settings.require("ROUNDS", ROUNDS, ROUNDS >= LOOK_EVERY, f"at least LOOK_EVERY={LOOK_EVERY}")
+    settings.require("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1")
+    table = []
+    for number, (draw, value) in enumerate(GAMES.items()):
+        runs = [one_run(draw, value, np.random.default_rng([SEED, number, run]))
+                for run in tqdm(range(RUNS), f"coverage.py {draw.__name__}", unit=" runs", leave=False)]
+        for bound in mab.BOUNDS:
+            widths = np.mean([run[bound][1] for run in runs], axis=0)
+            table.append({"game": draw.__name__, "bound": bound, "missed": float(np.mean([run[bound][0] for run in runs])),
+                          "width_early": float(widths[len(widths) // 10]), "width": float(widths[-1])})
+    records.save({f"{RECORDS_DIR}/coverage.json": {
+        **records.about(settings.chosen(globals()), time.time() - started, "cpu"),
+        "look_early": LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1), "table": table}})
+    print(f"Of {RUNS} runs, the share in which an interval missed at any look (at most {DELTA} is promised), and mean widths:")
+    for row in table:
+        print(f"{row['game']:14} {row['bound']:10} {row['missed']:6.3f}   {row['width_early']:.4f}  {row['width']:.4f}")
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

@@ -145,6 +145,9 @@ class Alone:
         """What the process of rank 0 hands in."""
         return thing
 
+    def part(self):
+        """There is nothing more to hand in."""
+
 
 def nothing_known(n, value_range):
     """The Estimate of n filters before the first round."""
@@ -356,6 +359,10 @@ class Processes:
         self.distributed.broadcast_object_list(things)
         return things[0]
 
+    def part(self):
+        self.distributed.barrier()  # or the first to end would close connections under the others
+        self.distributed.destroy_process_group()
+
 
 def load_state(run):
     """The saved Estimate, the seconds it took, and the rounds that the tables are of; (None, 0.0, 0). Stop if its run had other settings."""
@@ -431,14 +438,13 @@ def main():
     layers, channels = evaluator.layers, evaluator.channels
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
-    fills = ablation.fill_values(evaluator, faces, REMOVAL)
-    value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
-
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "SAMPLER", "BOUND", "DELTA", "EPS", "LOOK_EVERY")} | {"network": model.digest(network), "images": datasets.digest(faces)}
     state, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
+    fills = ablation.fill_values(evaluator, faces, REMOVAL)
+    value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
 
     def interrupt(number, _):
@@ -468,6 +474,7 @@ def main():
                              bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=value.chunk, look_every=LOOK_EVERY,
                              predict=value.predict if SAMPLER == "gradient" else None, team=team, state=state,
                              on_round=on_round)
+    team.part()
     if team.rank > 0:
         return
     if state.rounds != tabled:

@@ -193,7 +193,7 @@ def test_any_number_of_processes_writes_the_same(toy, trained, whole, tmp_path, 
     shutil.copy(trained / "squeezenet.pth", tmp_path)
     result = subprocess.run(torchrun(processes, f"--DATA_DIR={toy}", "--MAX_ROUNDS=40"), cwd=tmp_path, capture_output=True,
                             text=True, timeout=300)
-    assert result.returncode == 0 and result.stdout.count("40 rounds") == 1, result.stderr
+    assert result.returncode == 0 and result.stdout.count("40 rounds") == 1, result.stdout + result.stderr
     assert files_of(tmp_path) == files_of(whole)
 
 

@@ -45,6 +45,7 @@ class Coalitions:
         self.steps = cut(network, image_size)
         self.device = next(network.parameters()).device
         self.coalitions_at_once, self.images_at_once, self.keeps_outputs = coalitions_at_once, None, True
+        self.chunk = AT_ONCE if self.device.type == "cuda" else MaskedForwards.chunk  # see there
         self.last_use = {source: number for number, step in enumerate(self.steps) for source in step.inputs}
         convs = sorted((conv for step in self.steps for conv in step.filters if conv), key=lambda conv: conv.players.start)
         counts = [conv.players.stop - conv.players.start for conv in convs]
@@ -265,6 +266,8 @@ class Coalitions:
 class MaskedForwards:
     """As Coalitions, for any network: a whole forward pass for each, a removed filter's conv giving its fill."""
 
+    chunk = 8  # coalitions to ask for in a call; few, since along an order those behind the truncation are in vain
+
     def __init__(self, network, image_size):
         self.network, self.device = network, next(network.parameters()).device
         called, names = {}, {module: name for name, module in network.named_modules()}
@@ -383,8 +386,6 @@ class BatchAccuracy:
         fits = faces.images.numel() < _free_memory(evaluator.device) // 4
         self.images = faces.images.to(evaluator.device) if fits else faces.images  # uint8
         self.male = faces.male.to(evaluator.device)
-        # Coalitions for a call: few, since those behind the truncation are in vain.
-        self.chunk = AT_ONCE if evaluator.device.type == "cuda" else 8
         self.round_seed = None
 
     def __call__(self, keep, round_seed):

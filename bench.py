@@ -3,7 +3,7 @@
     python bench.py
 
 Times, in one run and interleaved: the network as it is, on all images at once and on as many at a time
-as suits the machine; a masked forward for every coalition; the earlier reimplementation's way (for
+as suits ours; a masked forward for every coalition; the earlier reimplementation's way (for
 every evaluation a new loader with two workers that decodes the images, then a masked forward in the
 default memory layout); and ours, along the removals of one order. Prints medians over repeats and
 where our time goes, and writes RECORDS_DIR/bench.json. Weights are random: time does not depend on them.
@@ -104,7 +104,8 @@ def main():
     ours.see(images, fills)
     rng = np.random.default_rng(SEED)
 
-    def order():
+    def removals():
+        """An order's coalitions, (REMOVALS + 1, n_filters) bool: nothing removed first."""
         removed = rng.permutation(len(fills))[:REMOVALS]
         keep = np.ones((REMOVALS + 1, len(fills)), dtype=bool)
         for step in range(REMOVALS):
@@ -114,39 +115,39 @@ def main():
     def accuracy(logits):
         return (logits.argmax(-1) == male).float().mean(-1).cpu()
 
-    def plain():
+    def plain(keep):
         return accuracy(network(images))
 
-    def plain_in_parts():
+    def plain_in_parts(keep):
         return accuracy(torch.cat([network(part) for part in images.split(ours.images_at_once)]))
 
-    def naive():
+    def naive(keep):
         masked.see(images, fills)
-        return accuracy(masked.logits(order()[-1:]))
+        return accuracy(masked.logits(keep[-1:]))
 
-    def earlier():
+    def earlier(keep):
         for batch in torch.utils.data.DataLoader(jpegs, IMAGES, num_workers=2):
             masked_default.see(datasets.normalise(batch, device).contiguous(), fills)
-            return accuracy(masked_default.logits(order()[-1:]))
+            return accuracy(masked_default.logits(keep[-1:]))
 
-    def shared():
+    def shared(keep):
         ours.see(images, fills)
-        keep = order()
-        for start in range(0, len(keep), max(8, ours.coalitions_at_once)):  # as mab.py calls it
-            accuracy(ours.logits(keep[start:start + max(8, ours.coalitions_at_once)]))
+        for start in range(0, len(keep), ours.chunk):  # as mab.py calls it
+            accuracy(ours.logits(keep[start:start + ours.chunk]))
 
     ways = {"plain": plain, "plain_in_parts": plain_in_parts, "naive": naive, "earlier": earlier, "shared": shared}
     times = {name: [] for name in ways}
     with torch.no_grad():
         for repeat in tqdm(range(REPEATS + 1), "bench.py", unit=" repeats"):
             for name, measure in ways.items():
+                keep = removals()
                 if name != "shared":
-                    measure()  # so that none pays for the caches that the one before left; ours pays for its own
+                    measure(keep)  # so that none pays for the caches that the one before left; ours pays for its own
                 before = time.perf_counter()
-                measure()
+                measure(keep)
                 if repeat:  # the first warms up
                     times[name].append((time.perf_counter() - before) / (REMOVALS + 1 if name == "shared" else 1))
-        spent = time_by_kind(shared, device)
+        spent = time_by_kind(lambda: shared(removals()), device)
     ms = {name: 1000 * float(np.median(some)) for name, some in times.items()}
     at_once, images_at_once, share = ours.coalitions_at_once, ours.images_at_once, suffix_share(ours, images)
     records.save({f"{RECORDS_DIR}/bench.json": {

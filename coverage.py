@@ -81,10 +81,12 @@ def main():
             widths = np.mean([run[bound][1] for run in runs], axis=0)
             table.append({"game": draw.__name__, "bound": bound, "missed": float(np.mean([run[bound][0] for run in runs])),
                           "width_early": float(widths[len(widths) // 10]), "width": float(widths[-1])})
+    look_early = LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1)
     records.save({f"{RECORDS_DIR}/coverage.json": {
         **records.about(settings.chosen(globals()), time.time() - started, "cpu"),
-        "look_early": LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1), "table": table}})
-    print(f"Of {RUNS} runs, the share in which an interval missed at any look (at most {DELTA} is promised), and mean widths:")
+        "look_early": look_early, "table": table}})
+    print(f"Of {RUNS} runs, the share in which an interval missed at any look (at most {DELTA} is promised), and the mean "
+          f"width after {look_early} and {ROUNDS // LOOK_EVERY * LOOK_EVERY} rounds:")
     for row in table:
         print(f"{row['game']:14} {row['bound']:10} {row['missed']:6.3f}   {row['width_early']:.4f}  {row['width']:.4f}")
 

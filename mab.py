@@ -104,7 +104,7 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window, chunk, look_every, singles")
     state, team = state or nothing_known(n_filters, value_range), team or Alone()
     sample_range = value_range
-    if predict:
+    if predict:  # the most that the weighted guesses and corrections of a round can add up to
         most = (1 + 2 * n_filters / max(1, singles // 2)) * sum(window / (n_filters - p) for p in range(0, n_filters, window))
         sample_range = (-most * max(map(abs, value_range)), most * max(map(abs, value_range)))
     while not state.decided and state.rounds < max_rounds:
@@ -118,8 +118,8 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
                 done = _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles)
             else:
                 done = _sample_order(value, state, order, round_seed, truncation, window, chunk)
-            if not predict and (np.nanmin(done[0]) < value_range[0] - 1e-9 or np.nanmax(done[0]) > value_range[1] + 1e-9):
-                raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
+                if np.nanmin(done[0]) < value_range[0] - 1e-9 or np.nanmax(done[0]) > value_range[1] + 1e-9:
+                    raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
         for samples, cut, evaluations in team.gather(done)[:wave]:
             update(state, samples, cut, sample_range, delta)
             state.evaluations += evaluations
@@ -136,9 +136,12 @@ class Alone:
     """A team of one process; a larger one has the same attributes."""
 
     rank, size = 0, 1
+    interrupted = False  # a signal came to this process
+    stopping = False     # one had come to any of them when they last handed in: all know, and stop at the same round
 
     def gather(self, done):
         """What every process hands in, in the order of their ranks."""
+        self.stopping = self.interrupted
         return [done]
 
     def share(self, thing):
@@ -334,24 +337,23 @@ def reliability(state):
     return float(1 - (state.m2 / (m - 1) / m).mean() / variance)
 
 
-class Processes:
+class Processes(Alone):
     """The team of the processes that torchrun started, on one machine or several."""
 
-    def __init__(self, device, interrupted):
-        """interrupted: a list that a signal makes true; when one process was interrupted, it is true for all."""
+    def __init__(self, device):
         import torch
         import torch.distributed
 
         if device.type == "cuda":
             torch.cuda.set_device(device)
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        self.distributed, self.interrupted = torch.distributed, interrupted
+        self.distributed = torch.distributed
         self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
 
     def gather(self, done):
         everyone = [None] * self.size
-        self.distributed.all_gather_object(everyone, (done, bool(self.interrupted)))
-        self.interrupted[:] = [True for _, stopped in everyone if stopped]
+        self.distributed.all_gather_object(everyone, (done, self.interrupted))
+        self.stopping = any(interrupted for _, interrupted in everyone)
         return [done for done, _ in everyone]
 
     def share(self, thing):
@@ -365,7 +367,10 @@ class Processes:
 
 
 def load_state(run):
-    """The saved Estimate, the seconds it took, and the rounds that the tables are of; (None, 0.0, 0). Stop if its run had other settings."""
+    """The saved Estimate, the seconds it took and the rounds that the tables are of, or (None, 0.0, 0).
+
+    Raises Stop if its run had other settings.
+    """
     path, json_path = f"{RECORDS_DIR}/mab.npz", f"{RECORDS_DIR}/mab.json"
     if not os.path.exists(path):
         return None, 0.0, 0
@@ -431,13 +436,14 @@ def main():
     check_constants()
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
-    interrupted = []  # a signal is heeded between rounds, when the state is whole
-    team = Processes(device, interrupted) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else Alone()
+    team = Processes(device) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else Alone()
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     layers, channels = evaluator.layers, evaluator.channels
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
+    settings.require("SAMPLER", SAMPLER, SAMPLER == "paper" or hasattr(evaluator, "predictions"), "paper for this network")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
@@ -447,8 +453,8 @@ def main():
     value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
 
-    def interrupt(number, _):
-        interrupted.append(True)
+    def interrupt(number, _):  # heeded between rounds, when the state is whole
+        team.interrupted = True
         signal.signal(number, signal.SIG_DFL)
         if team.rank == 0:
             tqdm.write("Stopping after this round; again to stop at once.", file=sys.stderr)
@@ -457,7 +463,7 @@ def main():
         signal.signal(name, interrupt)
 
     def on_round(state):
-        stopping = interrupted and state.rounds < MAX_ROUNDS and not state.decided
+        stopping = team.stopping and state.rounds < MAX_ROUNDS and not state.decided
         if team.rank == 0:
             save_state(state, run)
             if stopping or state.rounds % LOOK_EVERY == 0:
@@ -471,7 +477,7 @@ def main():
 
     with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True, disable=team.rank > 0) as bar:
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=value.chunk, look_every=LOOK_EVERY,
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=evaluator.chunk, look_every=LOOK_EVERY,
                              predict=value.predict if SAMPLER == "gradient" else None, team=team, state=state,
                              on_round=on_round)
     team.part()

@@ -244,8 +244,8 @@ def forward(steps, images):
         if step.run:
             values.append(step.run(*inputs))
         else:
-            values.append(torch.cat([value.clamp_min(some.low) if some else value
-                                     for some, value in zip(step.filters, inputs)], 1))
+            values.append(torch.cat([value.clamp_min(conv.low) if conv else value
+                                     for conv, value in zip(step.filters, inputs)], 1))
     return values
 
 

@@ -22,7 +22,7 @@ IMAGE_SIZE = 227             # pixels; height and width of a network input
 CELEBA_FRAME = (0.107, 0.193, 0.893, 0.835)  # 140 x 140 of 178 x 218 pixels
 FAIRFACE_FRAME = (0.0, 0.0, 1.0, 1.0)        # all of 224 x 224 pixels
 # network
-ARCH = "squeezenet1_1"       # or squeezenet1_0, the paper's
+ARCH = "squeezenet1_1"       # or another of ARCHS in model.py; the paper had squeezenet1_0
 WEIGHTS = "imagenet"         # what fine-tuning starts from: imagenet, none, or the path of a state dict
 # run
 SEED = 0

@@ -8,7 +8,7 @@ DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
 demo: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
 	test -f demo/squeezenet.pth || $(PYTHON) train_squeeze.py $(DEMO) --WEIGHTS=none --EPOCHS=8 --LEARNING_RATE=0.001
-	$(PYTHON) mab.py $(DEMO) --IMAGES_PER_ROUND=64 --TRUNCATION=0.7 --MAX_ROUNDS=200
+	$(PYTHON) mab.py $(DEMO) --IMAGES_PER_ROUND=64 --TRUNCATION=0.7 --MAX_ROUNDS=160
 	$(PYTHON) eval.py $(DEMO) --MAX_REMOVED=20 --RANDOM_ORDERS=5
 
 test: .venv/installed

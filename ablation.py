@@ -97,43 +97,6 @@ class Coalitions:
                     sums[conv.players] = value[:, channels].mean((2, 3)).sum(0, dtype=torch.float64)
         return sums
 
-    def predictions(self, keep, labels):
-        """What removing each filter from coalition `keep` (n_filters,) does to first order, for all at once.
-
-        Returns the margin by which the label's logit exceeds all others', (B,), and its predicted change,
-        (B, n_filters): gradient of the margin by a filter's output, times (fill - output), summed over positions.
-        """
-        low, high = self._limits(np.asarray(keep))
-        margins, changes = [], []
-        for images, some in zip(self.images.split(self.images_at_once), labels.split(self.images_at_once)):
-            values, gates = [images], {}
-            with torch.enable_grad():
-                for number, step in enumerate(self.steps[1:], 1):
-                    inputs = [values[source] for source in step.inputs]
-                    if step.run:
-                        values.append(step.run(*inputs))
-                    else:
-                        inputs = [torch.clamp(value, low[conv.players], high[conv.players]) if conv else value
-                                  for conv, value in zip(step.filters, inputs)]
-                        gates[number] = torch.cat(inputs, 1) if len(inputs) > 1 else inputs[0]
-                        if not gates[number].requires_grad:
-                            gates[number].requires_grad_()
-                        values.append(gates[number])
-                logits = values[-1]
-                own = some[:, None] == torch.arange(logits.shape[1], device=self.device)
-                margin = logits[own] - logits.masked_fill(own, -torch.inf).max(1).values
-                gradients = torch.autograd.grad(margin.sum(), list(gates.values()), allow_unused=True)
-            change = torch.zeros((len(images), len(self.layers)), device=self.device)
-            for (number, output), gradient in zip(gates.items(), gradients):
-                if gradient is not None:
-                    by_fill, by_output = gradient.sum((2, 3)), (gradient * output.detach()).sum((2, 3))
-                    for conv, channels in zip(self.steps[number].filters, self.steps[number].channels):
-                        if conv:
-                            change[:, conv.players] = by_fill[:, channels] * self.fills[conv.players] - by_output[:, channels]
-            margins.append(margin.detach())
-            changes.append(change)
-        return torch.cat(margins), torch.cat(changes)
-
     def _fit(self, batch, free):
         """Set how many coalitions and images go at once, by the free bytes and the size of the steps' outputs."""
         sizes, cuda = [4 * math.prod(step.shape) for step in self.steps], self.device.type == "cuda"  # bytes, for one image
@@ -390,12 +353,6 @@ class BatchAccuracy:
 
     def __call__(self, keep, round_seed):
         """keep (T, n_filters) bool -> (T,) float64. One round_seed is one batch."""
-        self._see(round_seed)
-        correct = self.evaluator.logits(keep).argmax(2) == self.labels  # (T, B)
-        return correct.sum(1).cpu().numpy() / len(self.labels)
-
-    def _see(self, round_seed):
-        """Draw the round's batch, unless it is drawn already."""
         if round_seed != self.round_seed:
             rng = np.random.default_rng(round_seed)
             rows = torch.from_numpy(np.concatenate([rng.choice(rows, self.per_group, replace=False) for rows in self.rows]))
@@ -403,13 +360,8 @@ class BatchAccuracy:
             self.evaluator.see(images, self.fills)
             self.labels = self.male[rows.to(self.male.device)]
             self.round_seed = round_seed
-
-    def predict(self, keep, round_seed):
-        """The marginal V(S) - V(S without i) of each filter i, to first order: keep (n_filters,) bool -> (n_filters,) float64."""
-        self._see(round_seed)
-        margin, change = self.evaluator.predictions(keep, self.labels)
-        lost = (margin > 0)[:, None].float() - (margin[:, None] + change > 0).float()
-        return lost.mean(0).double().cpu().numpy()
+        correct = self.evaluator.logits(keep).argmax(2) == self.labels  # (T, B)
+        return correct.sum(1).cpu().numpy() / len(self.labels)
 
 
 def fill_values(evaluator, faces, removal, batch_size=8):

@@ -5,8 +5,9 @@
 In each of RUNS runs, ROUNDS rounds of independent marginals are drawn for PLAYERS players, and all three
 BOUNDs look at the same samples every LOOK_EVERY rounds. A run misses if at any look the interval of any
 player is without its value. Bernstein and sequence promise that at most a share DELTA of runs does; clt
-promises it for one look at many samples, and is here to show what that is worth. Prints the shares and
-the widths, and writes RECORDS_DIR/coverage.json.
+promises it for one look at many samples, and is here to show what that is worth. Then the same for whole
+runs of the bandit, which chooses by what it saw whom to sample on, and whether it certifies a player
+wrongly. Prints the shares and the widths, and writes RECORDS_DIR/coverage.json.
 """
 
 import time
@@ -23,6 +24,8 @@ from settings import RECORDS_DIR, SEED
 RUNS = 1000
 ROUNDS = 1000
 PLAYERS = 50
+BANDIT_RUNS = 200  # whole runs of the bandit, of ROUNDS at most
+BANDIT_PLAYERS = 20
 LOOK_EVERY = 12
 DELTA = 0.05
 # -----------------------------------------------------------------------------
@@ -58,7 +61,7 @@ def one_run(draw, value, rng):
     state = mab.nothing_known(PLAYERS, RANGE)
     found = {bound: (False, []) for bound in mab.BOUNDS}
     for number in range(1, ROUNDS + 1):
-        mab.update(state, draw(rng, PLAYERS), np.zeros(PLAYERS, dtype=bool), RANGE, DELTA)
+        mab.update(state, draw(rng, PLAYERS), np.zeros(PLAYERS), RANGE, DELTA)
         if number % LOOK_EVERY == 0:
             for bound, interval in mab.BOUNDS.items():
                 low, high = interval(state, RANGE, DELTA)
@@ -67,11 +70,41 @@ def one_run(draw, value, rng):
     return found
 
 
+def whole_run(bound, seed, n, k=5, eps=0.005):
+    """tmab_shapley on a game with pairs, a new one in each run.
+
+    Returns whether, at any look, an interval missed, and a player was certified wrongly; mean widths at an early
+    look and in the end; and how many players were certified.
+    """
+    rng = np.random.default_rng(seed)
+    weights, pairs = rng.uniform(-0.3, 0.3, n), np.triu(rng.uniform(-0.01, 0.01, (n, n)), 1)
+    pairs = pairs + pairs.T
+    values = weights + pairs.sum(1) / 2  # Shapley: of each pair's worth, half to either
+    ranked, missed, wrong, widths = np.sort(values), [], [], []
+
+    def value(keep, round_seed):
+        chance = np.random.default_rng(round_seed).choice([-0.2, 0.0, 0.2], n, p=[0.1, 0.8, 0.1])
+        return keep @ (weights + chance) + ((keep @ pairs) * keep).sum(1) / 2
+
+    def look(state):
+        if state.rounds % LOOK_EVERY == 0 or state.rounds == ROUNDS:
+            missed.append(((state.ci_low > values) | (state.ci_high < values)).any())
+            wrong.append((values[state.status == "top"] > ranked[k - 1] + 2 * eps).any()
+                         or (values[state.status == "rest"] < ranked[k] - 2 * eps).any())
+            widths.append(float((state.ci_high - state.ci_low).mean()))
+
+    state = mab.tmab_shapley(value, n, k=k, eps=eps, delta=DELTA, value_range=(-0.7, 0.7), bound=bound, max_rounds=ROUNDS,
+                             seed=int(rng.integers(2 ** 32)), singles=n // 2, look_every=LOOK_EVERY, on_round=look)
+    early = widths[min(ROUNDS // LOOK_EVERY // 10, len(widths) - 1)]
+    return any(missed), any(wrong), early, widths[-1], (state.status != "undecided").sum()
+
+
 def main():
     started = time.time()
-    for name, number in (("RUNS", RUNS), ("PLAYERS", PLAYERS), ("LOOK_EVERY", LOOK_EVERY)):
+    for name, number in (("RUNS", RUNS), ("BANDIT_RUNS", BANDIT_RUNS), ("PLAYERS", PLAYERS), ("LOOK_EVERY", LOOK_EVERY)):
         settings.require(name, number, number >= 1, "at least 1")
     settings.require("ROUNDS", ROUNDS, ROUNDS >= LOOK_EVERY, f"at least LOOK_EVERY={LOOK_EVERY}")
+    settings.require("BANDIT_PLAYERS", BANDIT_PLAYERS, BANDIT_PLAYERS > 5, "more than 5, the size of the set that is sought")
     settings.require("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1")
     table = []
     for number, (draw, value) in enumerate(GAMES.items()):
@@ -81,14 +114,23 @@ def main():
             widths = np.mean([run[bound][1] for run in runs], axis=0)
             table.append({"game": draw.__name__, "bound": bound, "missed": float(np.mean([run[bound][0] for run in runs])),
                           "width_early": float(widths[len(widths) // 10]), "width": float(widths[-1])})
+    for bound in mab.BOUNDS:
+        runs = [whole_run(bound, [SEED, len(GAMES), run], BANDIT_PLAYERS)
+                for run in tqdm(range(BANDIT_RUNS), f"coverage.py bandit {bound}", unit=" runs", leave=False)]
+        missed, wrong, early, late, certified = np.mean(runs, axis=0)
+        table.append({"game": "bandit", "bound": bound, "missed": missed, "width_early": early, "width": late,
+                      "wrong": wrong, "certified": certified})
     look_early = LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1)
     records.save({f"{RECORDS_DIR}/coverage.json": {
         **records.about(settings.chosen(globals()), time.time() - started, "cpu"),
         "look_early": look_early, "table": table}})
-    print(f"Of {RUNS} runs, the share in which an interval missed at any look (at most {DELTA} is promised), and the mean "
-          f"width after {look_early} and {ROUNDS // LOOK_EVERY * LOOK_EVERY} rounds:")
+    print(f"Of {RUNS} runs ({BANDIT_RUNS} of the bandit), the share in which an interval missed at any look (at most {DELTA} "
+          f"is promised), and the mean width after {look_early} rounds and in the end:")
     for row in table:
-        print(f"{row['game']:14} {row['bound']:10} {row['missed']:6.3f}   {row['width_early']:.4f}  {row['width']:.4f}")
+        line = f"{row['game']:16} {row['bound']:10} {row['missed']:6.3f}   {row['width_early']:.4f}  {row['width']:.4f}"
+        if row["game"] == "bandit":
+            line += f"   certified {row['certified']:.1f} of {BANDIT_PLAYERS}, wrongly in a share {row['wrong']:.3f} of runs"
+        print(line)
 
 
 if __name__ == "__main__":

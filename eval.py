@@ -66,13 +66,13 @@ def correct_calls(margins, faces, shifts=0.0):
 
 
 def load_values(path):
-    """What mab.py found: values (n_filters,) and the settings of its run. Raises Stop."""
+    """What mab.py found: values (n_filters,), which are certified to be among the k lowest, the run's settings. Raises Stop."""
     arrays = records.load_npz(path, "mab.py")
     try:
-        values, run = arrays["values"], json.loads(str(arrays["run"]))
-        for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME"):  # what is read of it here
+        values, certified, run = arrays["values"], arrays["status"] == "top", json.loads(str(arrays["run"]))
+        for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME", "TOP_K", "WHICH", "BOUND"):  # what is read of it here
             run[name]
-        return values, run
+        return values, certified & (run["WHICH"] == "lowest") & (run["BOUND"] != "clt"), run
     except (KeyError, TypeError, ValueError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
@@ -94,8 +94,8 @@ def summary(curves, places):
     return pd.concat(found, ignore_index=True)
 
 
-def report(table, changes, auc):
-    """Print what was found."""
+def report(table, changes, auc, n_certified, k):
+    """Print what was found. n_certified: how many of the filters removed by value are among the k lowest for certain."""
     print("Accuracy in % on FairFace's report set and CelebA's test set, with 95 % intervals.\n"
           "In brackets, filters removed. shapley: those of lowest value; random: any, mean of all orders (lowest to highest);\n"
           "threshold: decision threshold shifted; +threshold: both, chosen together. All chosen on the choosing set.\n")
@@ -106,7 +106,11 @@ def report(table, changes, auc):
                        index=changes["shapley against nothing"]["group"]).rename_axis(None).T.to_string())
     print("\nAUC within race (no threshold moves it), change by removing the negative filters: "
           + "; ".join(f"{race} faces {text}" for race, text in zip(auc["group"], metrics.percent(auc))))
-    if (table[table["method"] == "shapley"]["n_removed"] == 0).all():
+    n_removed = int(table.loc[table["method"] == "shapley", "n_removed"].iloc[0])
+    if n_removed:
+        print(f"\nOf the negative filters removed ({n_removed}), {n_certified} are certified by mab.py's intervals to be among "
+              f"the {k} lowest; the others are a best guess.")
+    else:
         print("\nNo removal improves balanced accuracy on the choosing set by more than a standard error: none is made.")
 
 
@@ -145,8 +149,8 @@ def draw_curves(curves, n_removed):
     return figure
 
 
-def draw_values(values, removed, layers):
-    """The distribution of values, and in which layers the removed filters lie."""
+def draw_values(values, removed, certified, layers):
+    """The distribution of values, and in which layers the removed filters lie. certified: (n_filters,) bool."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -156,7 +160,10 @@ def draw_values(values, removed, layers):
     depth = np.array([names.index(layer) for layer in layers])
     is_removed = np.isin(np.arange(len(values)), removed)
     for mask, style in ((~is_removed, dict(color="grey", s=4, label="kept")),
-                        (is_removed, dict(color="crimson", marker="x", s=24, label="removed"))):
+                        (is_removed & ~certified, dict(color="crimson", marker="x", s=24, label="removed, a best guess")),
+                        (is_removed & certified, dict(color="black", marker="P", s=30, label="removed, certified"))):
+        if not mask.any():
+            continue
         left.scatter(rank[mask], values[mask], **style)
         right.scatter(values[mask], depth[mask], **style)
     left.set(title=f"{(values < 0).sum()} of {len(values)} values are negative", xlabel="filters, sorted by value",
@@ -176,7 +183,7 @@ def main():
     for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
         settings.require(name, value, value >= 0, "0 or more")
     device = model.device_of(DEVICE)
-    values, run = load_values(f"{RECORDS_DIR}/mab.npz")
+    values, certified, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
     network = model.load(weights, ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE, CELEBA_FRAME=CELEBA_FRAME).to(device)
     if model.digest(network) != run["network"]:
@@ -233,14 +240,14 @@ def main():
             **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
             "n_removed": {name: some[0][1] for name, some in places.items() if some},
             "shift": {"threshold": shifts["shapley"][0], "shapley+threshold": shifts["shapley"][shifted]},
-            "removed_filters": removed.tolist(),
+            "removed_filters": removed.tolist(), "removed_certified": certified[removed].tolist(),
             "auc_within_race": auc.to_dict("records"),
             "table": table.to_dict("records"),
             "changes": {name: change.to_dict("records") for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
         f"{RECORDS_DIR}/eval.png": draw_curves(curves, alone),
-        f"{RECORDS_DIR}/values.png": draw_values(values, removed, evaluator.layers)})
-    report(table, changes, auc)
+        f"{RECORDS_DIR}/values.png": draw_values(values, removed, certified, evaluator.layers)})
+    report(table, changes, auc, int(certified[removed].sum()), run["TOP_K"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Reads squeezenet.pth and FairFace's set for the values. Writes under RECORDS_DIR
 shapley_values.pkl, mab.json, and mab.npz, the state from which the same command goes on.
 
 A filter's value is its mean marginal V(S + filter) - V(S) over random orders of all filters, S being
-those that follow it (Ghorbani & Zou 2020). Positive: the filter helps. Negative: it harms.
+those that follow it (Ghorbani & Zou 2020); where an order is truncated, it counts as 0. Positive: the
+filter helps. Negative: it harms.
 
 The estimator, tmab_shapley, needs neither torch nor data and takes any game as a function.
 """
@@ -32,11 +33,13 @@ TOP_K = 100             # its size
 WHICH = "lowest"        # lowest: the filters that harm most; highest: those that help most
 # the game
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
-IMAGES_PER_ROUND = 128  # the images that V(S) is the accuracy on, new ones in each round
-SAMPLER = "paper"       # paper: marginals along orders; gradient: guesses for all filters, corrected by true marginals
+IMAGES_PER_ROUND = 128  # the images that V(S) is the accuracy on, new ones in each round; few are too coarse to truncate by
 TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5
-# the intervals
-BOUND = "bernstein"     # bernstein (the paper's), sequence (anytime-valid) or clt (approximate)
+DEEPEST = 0.25          # share of the filters after whose removal the rest counts as 0 whatever V is
+# the estimator
+SAMPLER = "shared"      # shared: filters removed singly from coalitions they share; paper: one filter after the other
+SINGLES = 160           # of SAMPLER = "shared": filters sampled in a round
+BOUND = "sequence"      # sequence (anytime-valid), bernstein (the paper's) or clt (approximate)
 DELTA = 0.05            # chance that any interval ever misses
 EPS = 1e-4              # tolerance around the k-th value; the paper's
 # the budget
@@ -53,11 +56,11 @@ class Estimate:
     ci_low: np.ndarray     # float64, confidence limits, which hold for all filters at once
     ci_high: np.ndarray
     samples: np.ndarray    # int64, marginals seen
-    truncated: np.ndarray  # int64, how many of those were truncated, that is, counted as 0
+    truncated: np.ndarray  # float64, sum over those: 1 if truncated (paper), the share of the order that was (shared)
     m2: np.ndarray         # float64, sum of squared deviations from the mean
-    sequence: np.ndarray   # (4, n_filters) float64, the running sums behind BOUND = "sequence"
+    sequence: np.ndarray   # (4, n_filters) float64, the sums behind BOUND = "sequence": bets, bets x samples, losses, squares
     active: np.ndarray     # bool, the paper's U: not told apart from the k-th value yet
-    close: np.ndarray      # bool, at the last look among the 4 k nearest to the set of interest
+    close: np.ndarray      # bool, at the last look among the 2 k lowest (or highest): SAMPLER = "shared" prefers them
     status: np.ndarray     # "top" or "rest": certified by the intervals; else "undecided"
     rounds: int = 0
     evaluations: int = 0   # of V
@@ -65,30 +68,28 @@ class Estimate:
     @property
     def decided(self):
         """Whether the set of interest is: then it is the filters with status "top"."""
-        return not self.active.any()
+        return bool((self.status != "undecided").all())
 
 
 # ----------------------------------------------------------------------------- the algorithm
 
 
 def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, truncation=None, value_range=(-1.0, 1.0),
-                 bound="bernstein", max_rounds=1000, seed=0, predict=None, window=16, chunk=16, look_every=12, singles=64,
-                 team=None, state=None, on_round=None):
+                 bound="sequence", max_rounds=1000, seed=0, sampler="shared", singles=160, deepest=1.0, window=16, chunk=16,
+                 look_every=12, team=None, state=None, on_round=None):
     """Shapley values of a game and its k lowest or highest players (Algorithm 1 of the paper).
 
     value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
         V's chance, if it has any, is fixed by round_seed (one round_seed = one image batch).
-    predict(keep, round_seed) -> (n_filters,) float: a guess at the marginals of all filters of one coalition,
-        in value_range. If it is given, a round removes some filters singly from some coalitions of an order, and guesses
-        the rest (_sample_bases); else it removes one filter after the other (_sample_order, the paper's way).
-        Guesses cost no truth: the values' expectation is the same for any, their variance lower for a good one.
-    truncation: once V, averaged over the last `window` places of an order, is below it, the marginals
-        that remain count as 0; None for none. The paper's rule is window=1. Values and intervals then
-        are those of the marginals so truncated, which are nearer to 0 than the Shapley values.
-    value_range: (low, high) of one marginal; an upper bound on high - low is what the intervals need.
-    chunk: coalitions per call of value; those past truncation are in vain, and change nothing.
+    truncation: once V is below it, looked at every `window` places of an order, the marginals that remain count
+        as 0; None for none. Values and intervals then are those of the marginals so truncated.
+    value_range: (low, high) that no marginal leaves; the intervals rest on it.
+    sampler: "paper" removes one filter after the other (_sample_order); "shared" removes `singles` filters
+        singly from coalitions that they share (_sample_shared), most often those that may be among the k.
+    deepest: share of an order after which it is truncated whatever V is; it narrows the range of shared samples.
+    window: places of an order between those where V is looked at; the paper's rule looks at each.
+    chunk: coalitions per call of value while the truncation is sought; those past it are in vain, and change nothing.
     look_every: rounds between looks at the intervals, which decide what is sampled on.
-    singles: with predict, filters removed singly from each coalition.
     team: processes that share the rounds, as Alone; the result is the same however many they are.
     state: an Estimate to go on from; on_round(state): called after every round.
     Returns the Estimate. Round t draws from (seed, t) alone, so going on equals never having stopped.
@@ -98,38 +99,131 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError(f"which={which!r} must be lowest or highest")
     if bound not in BOUNDS:
         raise ValueError(f"bound={bound!r} must be one of {', '.join(BOUNDS)}")
+    if sampler not in ("paper", "shared"):
+        raise ValueError(f"sampler={sampler!r} must be paper or shared")
     if not 0 < k < n_filters:
-        raise ValueError(f"k={k} must be from 1 to {n_filters - 1}, the number of filters less one")
-    if not (0 < delta < 1 and eps >= 0 and value_range[0] < value_range[1] and min(window, chunk, look_every, singles) > 0):
-        raise ValueError("needs 0 < delta < 1, eps >= 0, a value_range (low, high) and positive window, chunk, look_every, singles")
-    state, team = state or nothing_known(n_filters, value_range), team or Alone()
-    sample_range = value_range
-    if predict:  # the most that the weighted guesses and corrections of a round can add up to
-        most = (1 + 2 * n_filters / max(1, singles // 2)) * sum(window / (n_filters - p) for p in range(0, n_filters, window))
-        sample_range = (-most * max(map(abs, value_range)), most * max(map(abs, value_range)))
-    while not state.decided and state.rounds < max_rounds:
+        raise ValueError(f"k={k} must be from 1 to {n_filters - 1}: none or all of {n_filters} filters need no deciding")
+    if not (0 < delta < 1 and eps >= 0 and 0 < deepest <= 1 and value_range[0] < value_range[1]
+            and singles > 1 and min(window, chunk, look_every) > 0):
+        raise ValueError("needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a value_range (low, high), "
+                         "two singles or more, and positive window, chunk, look_every")
+    places = int(np.ceil(deepest * (n_filters + 1)))  # of the n + 1 places of an order: 0, 1, ... n filters removed
+    truncation = -np.inf if truncation is None else truncation
+    share = places / (n_filters + 1) if sampler == "shared" else 1.0
+    sample_range = share * min(value_range[0], 0.0), share * max(value_range[1], 0.0)
+    state, team = state or nothing_known(n_filters, sample_range), team or Alone()
+    while state.active.any() and state.rounds < max_rounds:
         # Rounds up to the next look do not depend on each other. So each process does one, and all take in all, in order.
         wave = min(team.size, look_every - state.rounds % look_every, max_rounds - state.rounds)
         done = None
         if team.rank < wave:
-            rng = np.random.default_rng([seed, state.rounds + team.rank])
+            number = state.rounds + team.rank
+            rng = np.random.default_rng([seed, number])
             order, round_seed = rng.permutation(n_filters), int(rng.integers(2 ** 32))
-            if predict:
-                done = _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles)
+
+            def v(keep):
+                found = value(keep, round_seed)
+                if not np.isfinite(found).all():
+                    raise ValueError(f"V is {found} in round {number}; it must be finite")
+                return found
+
+            if sampler == "paper":
+                marginals, alive, evaluations = _sample_order(v, state.active, order, truncation, places, window, chunk)
             else:
-                done = _sample_order(value, state, order, round_seed, truncation, window, chunk)
-                if np.nanmin(done[0]) < value_range[0] - 1e-9 or np.nanmax(done[0]) > value_range[1] + 1e-9:
-                    raise ValueError(f"a marginal of round {state.rounds} is outside value_range={value_range}")
-        for samples, cut, evaluations in team.gather(done)[:wave]:
-            update(state, samples, cut, sample_range, delta)
+                players = _turns(state, singles, seed, number)
+                marginals, alive, evaluations = _sample_shared(v, players, order, rng, truncation, places, window, chunk)
+            if np.nanmin(marginals) < value_range[0] - 1e-9 or np.nanmax(marginals) > value_range[1] + 1e-9:
+                raise ValueError(f"a marginal of round {number} is outside value_range={value_range}")
+            done = marginals, alive, evaluations
+        for marginals, alive, evaluations in team.gather(done)[:wave]:
+            update(state, marginals * alive, 1 - alive, sample_range, delta)
             state.evaluations += evaluations
             state.rounds += 1
             if state.rounds == max_rounds or state.rounds % look_every == 0:
                 state.ci_low, state.ci_high = BOUNDS[bound](state, sample_range, delta)
-                _decide(state, k, which, eps, draws=state.rounds % look_every == 0)
+                state.status, active, close = decide(state, k, which, eps)
+                if state.rounds % look_every == 0:  # only then, lest what is sampled depend on max_rounds
+                    state.active, state.close = active, close
             if on_round:
                 on_round(state)
     return state
+
+
+def _sample_order(v, active, order, truncation, places, window, chunk):
+    """The paper's sampler: remove all filters one after the other, order[p] as the p-th.
+
+    The order is truncated at the first of every `window` places whose V is below truncation, whoever is active.
+    Returns marginals (n,), NaN for a filter that is not active; alive (n,), 0.0 for those that are truncated, else 1.0;
+    and evaluations of V.
+    """
+    n = len(order)
+    place = np.argsort(order)                            # place[order[p]] = p
+    sampled = np.flatnonzero(active[order])              # places of active filters
+    points = np.union1d(sampled, sampled + 1)            # V is needed before and after each of them goes,
+    points = np.union1d(points, np.arange(0, n, window))  # and where it is looked at
+    points, end = points[points <= places], min(n, places)
+    values = np.full(n + 1, np.nan)                      # values[p]: V with the first p of the order removed
+    for start in range(0, len(points), chunk):
+        now = points[start:start + chunk]
+        values[now] = v(place >= now[:, None])
+        low = now[(now % window == 0) & (values[now] < truncation)]
+        if len(low):
+            end = low[0]
+            break
+    marginals, alive = np.where(active, 0.0, np.nan), np.zeros(n)
+    sampled = sampled[sampled < end]
+    marginals[order[sampled]] = values[sampled] - values[sampled + 1]
+    alive[order[sampled]] = 1.0
+    return marginals, alive, int((points <= end).sum())  # not counting what chunks computed in vain
+
+
+def _sample_shared(v, players, order, rng, truncation, places, window, chunk):
+    """Remove each of `players` singly from one of a few coalitions of an order, which all of them share.
+
+    In each `window` of places 0, 1, ... n one, drawn at random, stands for all: its coalition is what is left when so
+    many filters are gone. The order is truncated at the first whose V is below truncation. Each player draws one of
+    the places in front of that; its marginal is V(S) - V(S without it), or V(S with it) - V(S) if it is gone there
+    already. So it meets coalitions of s others with the same chance for each s: with n - s - 1 filters gone, of
+    which it is none with chance (s + 1) / n, or n - s gone, of which it is one with chance (n - s) / n; together (n + 1) / n.
+
+    _sample_order gives a filter one marginal in an order, 0 where it is truncated. This gives a marginal from in front
+    of the truncation, and how much of the order that is: the same mean, but for one place in n + 1, without the
+    chance of the filter's place.
+
+    Returns as _sample_order, alive being the same for all.
+    """
+    n, place = len(order), np.argsort(order)
+    starts = np.arange(0, places, window)
+    bases = place >= rng.integers(starts, np.minimum(starts + window, places))[:, None]
+    values, end = np.empty(len(bases)), places          # end: the place at which the order is truncated
+    for start in range(0, len(bases), chunk):
+        values[start:start + chunk] = v(bases[start:start + chunk])
+        low = np.flatnonzero(values[start:start + chunk] < truncation)
+        if len(low):
+            end = starts[start + low[0]]
+            break
+    evaluations = len(starts) if end == places else int(end) // window + 1
+    marginals, alive = np.full(n, np.nan), np.full(n, end / (n + 1))
+    marginals[players] = 0.0
+    if end:
+        drawn = (rng.random() + np.arange(len(players)) / len(players)) % 1 * end  # spread out, yet each uniform
+        base = drawn.astype(int) // window
+        flipped = bases[base]
+        here = flipped[np.arange(len(players)), players]
+        flipped[np.arange(len(players)), players] = ~here
+        marginals[players] = np.where(here, 1, -1) * (values[base] - v(flipped))
+        evaluations += len(players)
+    return marginals, alive, evaluations
+
+
+def _turns(state, singles, seed, number):
+    """The filters that are sampled in a round: all active ones in their turn, but half the places go to close ones."""
+    turns = np.random.default_rng([seed, 0, 2]).permutation(len(state.active))  # [seed, 0] is round 0's own stream
+    near, far = turns[(state.active & state.close)[turns]], turns[(state.active & ~state.close)[turns]]
+    n_near = min(len(near), max(singles // 2, singles - len(far)))
+    n_far = min(len(far), singles - n_near)
+    return np.concatenate([np.take(some, np.arange(number * size, (number + 1) * size), mode="wrap")
+                           for some, size in ((near, n_near), (far, n_far)) if size])
 
 
 class Alone:
@@ -152,127 +246,67 @@ class Alone:
         """There is nothing more to hand in."""
 
 
-def nothing_known(n, value_range):
+def nothing_known(n, sample_range):
     """The Estimate of n filters before the first round."""
-    low, high = value_range
+    low, high = sample_range
     return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low - high)), ci_high=np.full(n, float(high - low)),
-                    samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n, dtype=np.int64), m2=np.zeros(n),
-                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), close=np.zeros(n, dtype=bool), status=np.full(n, "undecided"))
+                    samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n), m2=np.zeros(n),
+                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), close=np.zeros(n, dtype=bool),
+                    status=np.full(n, "undecided"))
 
 
-def _sample_order(value, state, order, round_seed, truncation, window, chunk):
-    """Remove all filters one after the other: order[p] as the p-th.
-
-    Returns marginals (n,), NaN for a filter that is not active; cut (n,) bool, the truncated ones; and evaluations of V.
-    """
-    n = len(order)
-    place = np.argsort(order)                            # place[order[p]] = p
-    active = np.flatnonzero(state.active[order])         # places of active filters
-    points = np.union1d(active, active + 1)              # V is needed before and after each of them goes
-    v = np.full(n + 1, np.nan)                           # v[p]: V with the first p of the order removed
-    end = n                                              # the place from which on the order is truncated
-    for start in range(0, len(points), chunk):
-        now = points[start:start + chunk]
-        v[now] = _finite(value(place >= now[:, None], round_seed), state)
-        if truncation is not None:
-            low = [np.nanmean(v[max(0, p - window + 1):p + 1]) < truncation for p in now]
-            if any(low):
-                end = now[np.argmax(low)]
-                break
-    marginals, cut = np.full(n, np.nan), np.zeros(n, dtype=bool)
-    sampled = active[active < end]
-    marginals[order[sampled]] = v[sampled] - v[sampled + 1]
-    cut[order[active[active >= end]]] = True
-    marginals[cut] = 0.0
-    return marginals, cut, int((points <= end).sum())    # not counting what chunks computed in vain
-
-
-def _sample_bases(value, predict, state, order, round_seed, rng, truncation, window, singles):
-    """Guess all marginals of every window-th coalition of an order, and correct the guesses by some true ones.
-
-    The Shapley value is the mean over places p of the order of E[V(S) - V(S without i) | i in S], S being
-    what is left when p filters are gone. In each window one place, at a random offset, stands for all;
-    i is in its S with chance (n - p) / n, so that a marginal there weighs window / (n - p). Every active
-    i has a guess; those drawn to be removed, with chance q, add (marginal - guess) / q (a difference
-    estimator: unbiased for any guess). Half of the draws are from state.close, where precision is needed.
-
-    Returns as _sample_order; none is cut.
-    """
-    n, place, evaluations = len(order), np.argsort(order), 0
-    sample = np.where(state.active, 0.0, np.nan)
-    for p in range(int(rng.integers(window)), n, window):
-        keep = place >= p
-        before = _finite(value(keep[None], round_seed), state)[0]
-        evaluations += 1
-        if truncation is not None and before < truncation:
-            break
-        marginals = predict(keep, round_seed)
-        players = keep & state.active
-        near, far = np.flatnonzero(players & state.close), np.flatnonzero(players & ~state.close)
-        n_near = min(len(near), max(singles // 2, singles - len(far)))
-        for some, number in ((near, n_near), (far, min(len(far), singles - n_near))):
-            if number:
-                drawn = rng.choice(some, number, replace=False)
-                without = np.repeat(keep[None], number, 0)
-                without[np.arange(number), drawn] = False
-                true = before - _finite(value(without, round_seed), state)
-                marginals[drawn] += (true - marginals[drawn]) * len(some) / number
-                evaluations += number
-        sample[players] += window / (n - p) * marginals[players]
-    return sample, np.zeros(n, dtype=bool), evaluations
-
-
-def _finite(v, state):
-    if not np.isfinite(v).all():
-        raise ValueError(f"V is {v} in round {state.rounds}; it must be finite")
-    return v
-
-
-def update(state, marginals, cut, value_range, delta):
-    """Take a round's marginals (n,), NaN for none, into means, variances (Welford) and the sums of the confidence sequence."""
-    seen = ~np.isnan(marginals)
-    x = marginals[seen]
-    _update_sequence(state, seen, x, value_range, delta)
+def update(state, samples, truncated, sample_range, delta):
+    """Take a round's samples (n,), NaN for none, into means, variances (Welford) and the sums of the confidence sequence."""
+    seen = ~np.isnan(samples)
+    x = samples[seen]
+    _update_sequence(state, seen, x, sample_range, delta)
     state.samples[seen] += 1
     deviation = x - state.values[seen]
     state.values[seen] += deviation / state.samples[seen]
     state.m2[seen] += deviation * (x - state.values[seen])
-    state.truncated[cut] += 1
+    state.truncated[seen] += truncated[seen]
 
 
-def _decide(state, k, which, eps, draws):
-    """Which filters are certified; if it `draws` the next samples, also which are still active and which are close.
+def decide(state, k, which, eps):
+    """What the intervals tell: status (n,), who is active still, and who is close to the set.
 
     Active is the paper's U, {i: ci_low + eps < threshold < ci_high - eps}. There the threshold is the
     k-th value; here it is halfway to the next, or the k-th filter could not leave before its interval
-    is as narrow as eps. A filter is certified before the end only if the intervals alone prove that it
-    is, up to 2 eps, among the k, or that it is not: the threshold is an estimate.
+    is as narrow as eps. When none is active, the k are decided: no value in the set is farther than eps
+    on the wrong side of the threshold, and none outside it. Before, the threshold is but an estimate, and
+    a filter is certified if the intervals alone prove that it is, up to 2 eps, among the k, or that it is not.
     """
-    sign = 1 if which == "highest" else -1
-    values = sign * state.values
-    low, high = (state.ci_low, state.ci_high) if sign == 1 else (-state.ci_high, -state.ci_low)
-    following, kth = np.partition(values, [-k - 1, -k])[[-k - 1, -k]]
-    threshold = (kth + following) / 2
-    active = (low + eps < threshold) & (threshold < high - eps)
-    if draws:
-        state.active, state.close = active, np.zeros(len(values), dtype=bool)
-        state.close[np.argsort(-values, kind="stable")[:4 * k]] = True
-    if not active.any():
-        top = np.zeros(len(values), dtype=bool)
-        top[np.argsort(-values, kind="stable")[:k]] = True
-        rest = ~top
-    else:
-        n, narrow = len(values), high <= low + 2 * eps
+    centre, half, threshold = _centred(state, k, which)
+    low, high, n = centre - half, centre + half, len(centre)
+    ranking = np.argsort(-centre, kind="stable")
+    top, close = np.zeros((2, n), dtype=bool)
+    close[ranking[:2 * k]] = True
+    active = ~(abs(centre - threshold) >= half - eps)
+    if active.any():
+        narrow = high <= low + 2 * eps
         may_exceed = n - np.searchsorted(np.sort(high), low + 2 * eps, side="right") - ~narrow
         surely_exceed = n - np.searchsorted(np.sort(low), high - 2 * eps, side="left") - narrow
         top, rest = may_exceed < k, surely_exceed >= k
-    state.status = np.select([top & ~rest, rest & ~top], ["top", "rest"], "undecided")
+    else:
+        top[ranking[:k]] = True
+        rest = ~top
+    status = np.select([top & ~rest, rest & ~top], ["top", "rest"], "undecided")
+    undecided = status == "undecided"
+    if (active & undecided).any():  # else it is the certified ones whose intervals hold up the others
+        active &= undecided
+    return status, active & undecided.any(), close
+
+
+def _centred(state, k, which):
+    """Centres and half widths of the intervals, signed so that the highest are sought, and the threshold behind the k-th."""
+    centre = (state.ci_low + state.ci_high) / (2 if which == "highest" else -2)  # the values, or weighted means of the samples
+    return centre, (state.ci_high - state.ci_low) / 2, np.sort(centre)[[-k - 1, -k]].mean()
 
 
 # ----------------------------------------------------------------------------- the intervals
 
 
-def bernstein(state, value_range, delta):
+def bernstein(state, sample_range, delta):
     """Empirical Bernstein (Maurer & Pontil 2009, Theorem 4), as in the paper, but valid at every look.
 
     The m-th look at one of n filters may miss, at either side, with chance delta / (2 n m (m + 1)):
@@ -280,45 +314,55 @@ def bernstein(state, value_range, delta):
     """
     n, m = len(state.samples), np.maximum(state.samples, 2)
     log = np.log(4 * n * m * (m + 1) / delta)
-    half = np.sqrt(2 * state.m2 / (m - 1) * log / m) + 7 / 3 * (value_range[1] - value_range[0]) * log / (m - 1)
-    return _limits(state, state.values, half, value_range)
+    half = np.sqrt(2 * state.m2 / (m - 1) * log / m) + 7 / 3 * (sample_range[1] - sample_range[0]) * log / (m - 1)
+    return _limits(state, state.values, half, sample_range)
 
 
-def sequence(state, value_range, delta):
-    """Predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas 2023, Theorem 2)."""
-    low, high = value_range
+def sequence(state, sample_range, delta):
+    """Predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas 2023, Theorem 2): valid at every look.
+
+    With sums over samples X_t of bets l_t on them, l_t in [0, 1), against means m_t of those before, n filters:
+    (sum of l_t X_t / b_t  -+  (ln(2 n / delta) + sum of psi(l_t) ((X_t - m_t) / b_t)^2)) / sum of l_t / b_t.
+    The theorem has b_t = 1, the width of the range; its proof asks only that |X_t - m_t| <= b_t, so
+    here b_t is the distance from m_t to the farther end: about half the width.
+    """
     weight, weighted, spread, _ = state.sequence
     weight = np.maximum(weight, 1e-12)
     half = (np.log(2 * len(state.samples) / delta) + spread) / weight
-    return _limits(state, low + (high - low) * weighted / weight, (high - low) * half, value_range)
+    return _limits(state, weighted / weight, half, sample_range)
 
 
-def _update_sequence(state, seen, x, value_range, delta):
+def _update_sequence(state, seen, x, sample_range, delta):
     """Before the other statistics take x in: the bet on it may depend on earlier samples only."""
-    low, high = value_range
-    x = (x - low) / (high - low)                                        # now in [0, 1]
+    low, high = sample_range
     weight, weighted, spread, squares = state.sequence[:, seen]
-    t = state.samples[seen]
-    mean = (0.5 + t * (state.values[seen] - low) / (high - low)) / (t + 1)
-    variance = (0.25 + squares) / (t + 1)
-    log = np.log(2 * len(state.samples) / delta)
-    bet = np.minimum(np.sqrt(2 * log / (variance * (t + 1) * np.log(t + 2))), 0.75)
-    spread = spread + (x - mean) ** 2 * (-np.log1p(-bet) - bet)
-    mean = (mean * (t + 1) + x) / (t + 2)
-    state.sequence[:, seen] = weight + bet, weighted + bet * x, spread, squares + (x - mean) ** 2
+    t = state.samples[seen] + 1
+    mean = ((low + high) / 2 + (t - 1) * state.values[seen]) / t
+    variance = (((high - low) / 2) ** 2 + squares) / t
+    reach = np.maximum(mean - low, high - mean)                          # b_t
+    bet, psi = _bet(variance / reach ** 2, t, len(state.samples), delta)
+    spread = spread + psi * ((x - mean) / reach) ** 2
+    after = (mean * t + x) / (t + 1)
+    state.sequence[:, seen] = weight + bet / reach, weighted + bet / reach * x, spread, squares + (x - after) ** 2
 
 
-def clt(state, value_range, delta):
+def _bet(variance, t, n, delta, largest=0.9):
+    """The t-th bet l and psi(l) = -ln(1 - l) - l. A largest bet above the theorem's 1/2 or 3/4 pays where samples are near 0."""
+    bet = np.minimum(np.sqrt(2 * np.log(2 * n / delta) / (variance * t * np.log(1 + t))), largest)
+    return bet, -np.log1p(-bet) - bet
+
+
+def clt(state, sample_range, delta):
     """Normal approximation for n filters at one look fixed beforehand, of 30 samples at least: approximate."""
     m = np.maximum(state.samples, 2)
-    z = NormalDist().inv_cdf(1 - delta / (2 * len(m)))
+    z = -NormalDist().inv_cdf(delta / (2 * len(m)))
     half = np.where(m < 30, np.inf, z * np.sqrt(state.m2 / (m - 1) / m))
-    return _limits(state, state.values, half, value_range)
+    return _limits(state, state.values, half, sample_range)
 
 
-def _limits(state, centre, half, value_range):
-    """centre -+ half; no mean is farther than value_range from its estimate, all that is known before the 2nd sample."""
-    width = value_range[1] - value_range[0]
+def _limits(state, centre, half, sample_range):
+    """centre -+ half; no mean is farther than the range's width from its estimate, all that is known before the 2nd sample."""
+    width = sample_range[1] - sample_range[0]
     half = np.where(state.samples < 2, width, np.minimum(half, width))
     return centre - half, centre + half
 
@@ -330,11 +374,58 @@ BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
 
 
 def reliability(state):
-    """1 - mean squared standard error / variance of the values: near 1 = precise, near 0 = only noise."""
-    m, variance = state.samples, state.values.var()
-    if m.min() < 2 or variance == 0:
-        return 0.0
-    return float(1 - (state.m2 / (m - 1) / m).mean() / variance)
+    """1 - mean squared standard error / variance of the values, of filters seen twice: near 1 = precise, 0 = only noise."""
+    seen = state.samples > 1
+    m = state.samples[seen]
+    variance = state.values[seen].var() if seen.any() else 0.0
+    return float(1 - (state.m2[seen] / (m - 1) / m).mean() / variance) if variance else 0.0
+
+
+def truncated_share(state):
+    return float(state.truncated.sum() / state.samples.sum())
+
+
+def rounds_to_decide(state, run):
+    """About how many rounds the set takes in all, should means and variances stay as they are; None if that cannot be told.
+
+    With BOUND = "sequence" and ten samples each it can: by the samples after which an interval keeps clear of the threshold.
+    run: constants by name.
+    """
+    if run["BOUND"] != "sequence" or not state.active.any() or state.samples[state.active].min() < 10:
+        return None
+    centre, _, threshold = _centred(state, run["TOP_K"], run["WHICH"])
+    n, reach = len(centre), run["DEEPEST"] if run["SAMPLER"] == "shared" else 1.0
+    t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None]
+    steps = np.diff(t, axis=0, prepend=0)
+    variance = state.m2 / (np.maximum(state.samples, 2) - 1) / reach ** 2
+    bet, psi = _bet(1 / t + variance, t, n, run["DELTA"])
+    half = reach * (np.log(2 * n / run["DELTA"]) + np.cumsum(steps * psi * variance, 0)) / np.cumsum(steps * bet, 0)
+    clear = half <= abs(centre - threshold) + run["EPS"]
+    missing = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0], np.inf) - state.samples
+    missing = np.where(state.active, np.maximum(missing, 0), 0)
+    rounds = state.rounds + max(missing.max(), missing.sum() / run["SINGLES"] if run["SAMPLER"] == "shared" else 0)
+    return float(rounds) if np.isfinite(rounds) else None
+
+
+def verdict(state, run, seconds):
+    """What a run with these constants and of so many seconds has found of the set that is sought, in one line."""
+    k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
+    promise = "approximately (BOUND=clt promises nothing)" if run["BOUND"] == "clt" else f"with probability {1 - run['DELTA']:g}"
+    if not state.values.any():
+        why = ("V of the whole network is below TRUNCATION: give a lower one" if truncated_share(state) == 1
+               else "no removal changed V")
+        return f"All values are 0, since {why}. No set of {k} stands out."
+    if state.decided:
+        centre, _, _ = _centred(state, k, which)
+        near = int((centre[state.status == "rest"] >= centre[state.status == "top"].min() - 2 * eps).sum())
+        return f"The {k} {which} are decided, {promise}: none left out is {which.replace('est', 'er')} than one of them" + (
+            f" by more than 2 EPS = {2 * eps:g}; {near} left out are that near to the last." if eps else ".")
+    line = (f"The {k} {which} are not decided: {(state.status == 'top').sum()} are certified {promise}, "
+            f"{(state.status == 'rest').sum()} ruled out. The rest is a best guess; filters.csv has the intervals.")
+    if rounds := rounds_to_decide(state, run):
+        hours = (rounds - state.rounds) * seconds / state.rounds / 3600
+        line += f" To decide takes some {rounds:,.0f} rounds in all, at this pace {hours:,.1f} hours more."
+    return line
 
 
 class Processes(Alone):
@@ -377,6 +468,9 @@ def load_state(run):
     arrays = records.load_npz(path, "mab.py")
     try:
         before = json.loads(str(arrays.pop("run")))
+        if missing := sorted(run.keys() - before.keys()):
+            raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
+                       "give another --RECORDS_DIR to start anew")
         state = Estimate(**arrays)
         state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
         tables = records.load_json(json_path, "mab.py") if os.path.exists(json_path) else {"seconds": 0, "rounds": 0}
@@ -397,9 +491,10 @@ def save_state(state, run):
         "run": json.dumps(run), **{field.name: getattr(state, field.name) for field in fields(state)}}})
 
 
-def save_tables(state, run, layers, channels, seconds, device):
+def save_tables(state, run, layers, channels, seconds, device, processes):
     """Write what is read of a run."""
     import pandas as pd
+    import torch
 
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
@@ -409,19 +504,23 @@ def save_tables(state, run, layers, channels, seconds, device):
         f"{RECORDS_DIR}/shapley_values.pkl": state.values,
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
-            "rounds": state.rounds, "evaluations": state.evaluations, "decided": bool(state.decided),
-            "certified": int((state.status == "top").sum()), "active": int(state.active.sum()),
+            "processes": processes, "threads": torch.get_num_threads(), "rounds": state.rounds, "evaluations": state.evaluations, "decided": bool(state.decided),
+            "filters": len(layers), "certified": int((state.status == "top").sum()),
+            "ruled_out": int((state.status == "rest").sum()), "active": int(state.active.sum()),
             "negative": int((state.values < 0).sum()), "reliability": reliability(state),
             "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
             "widest_interval": float((state.ci_high - state.ci_low).max()),
-            "truncated_share": float(state.truncated.sum() / state.samples.sum())}})
+            "truncated_share": truncated_share(state),
+            "rounds_to_decide": rounds_to_decide(state, run)}})
 
 
 def check_constants():
     for name, value, holds, rule in (
             ("WHICH", WHICH, WHICH in ("lowest", "highest"), "lowest or highest"),
             ("BOUND", BOUND, BOUND in BOUNDS, " or ".join(BOUNDS)),
-            ("SAMPLER", SAMPLER, SAMPLER in ("gradient", "paper"), "gradient or paper"),
+            ("DEEPEST", DEEPEST, 0 < DEEPEST <= 1, "more than 0, at most 1"),
+            ("SAMPLER", SAMPLER, SAMPLER in ("shared", "paper"), "shared or paper"),
+            ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
             ("LOOK_EVERY", LOOK_EVERY, LOOK_EVERY >= 1, "at least 1")):
@@ -441,13 +540,13 @@ def main():
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     layers, channels = evaluator.layers, evaluator.channels
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
-    settings.require("SAMPLER", SAMPLER, SAMPLER == "paper" or hasattr(evaluator, "predictions"), "paper for this network")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
-        "SAMPLER", "BOUND", "DELTA", "EPS", "LOOK_EVERY")} | {"network": model.digest(network), "images": datasets.digest(faces)}
+        "DEEPEST", "SAMPLER", "SINGLES", "BOUND", "DELTA", "EPS", "LOOK_EVERY")}
+    run |= {"network": model.digest(network), "images": datasets.digest(faces)}
     state, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
     fills = ablation.fill_values(evaluator, faces, REMOVAL)
     value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
@@ -467,36 +566,32 @@ def main():
         if team.rank == 0:
             save_state(state, run)
             if stopping or state.rounds % LOOK_EVERY == 0:
-                save_tables(state, run, layers, channels, seconds + time.time() - started, str(device))
+                save_tables(state, run, layers, channels, seconds + time.time() - started, str(device), team.size)
             bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
-                                f"reliability {reliability(state):.2f}, {state.truncated.sum() / state.samples.sum():.0%} "
-                                f"truncated, {(state.evaluations - evaluations) / (time.time() - started):.0f} V/s")
+                                f"reliability {reliability(state):.2f}, {truncated_share(state):.0%} "
+                                f"of an order truncated, {(state.evaluations - evaluations) / (time.time() - started):.0f} V/s")
             bar.update()
         if stopping:
             raise KeyboardInterrupt
 
     with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True, disable=team.rank > 0) as bar:
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, chunk=evaluator.chunk, look_every=LOOK_EVERY,
-                             predict=value.predict if SAMPLER == "gradient" else None, team=team, state=state,
-                             on_round=on_round)
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, sampler=SAMPLER, singles=SINGLES, deepest=DEEPEST,
+                             chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=state, on_round=on_round)
     team.part()
     if team.rank > 0:
         return
+    if state.rounds > rounds:
+        seconds += time.time() - started
     if state.rounds != tabled:
-        save_tables(state, run, layers, channels, seconds + time.time() - started, str(device))
+        save_tables(state, run, layers, channels, seconds, str(device), team.size)
     if state.rounds == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
               "on with it, or give another --RECORDS_DIR to start anew. It holds:")
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
-          f"{state.truncated.sum() / state.samples.sum():.0%} of samples truncated. "
-          f"{(state.values < 0).sum()} of {len(layers)} values are negative; the intervals prove it of "
-          f"{(state.ci_high < 0).sum()}.")
-    if state.truncated.sum() == state.samples.sum():
-        print(f"All samples were truncated: the intact network's V is below TRUNCATION={TRUNCATION}. Give a lower one.")
-    print(f"The {TOP_K} {WHICH} are decided." if state.decided else
-          f"The {TOP_K} {WHICH} are not decided: {(state.status == 'top').sum()} are certified. "
-          "Until then the values are a best guess; filters.csv has their intervals.")
+          f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(layers)} values are "
+          f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0.")
+    print(verdict(state, run, seconds))
 
 
 if __name__ == "__main__":

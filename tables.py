@@ -7,6 +7,7 @@ import glob
 import os
 import re
 
+import numpy as np
 import pandas as pd
 
 import settings
@@ -56,7 +57,7 @@ def claims_table(folder):
          f"{path('all', chosen)} with the number chosen, {path('all', 10)} with 10"],
         ["the k most extreme filters are found with probability 1 - delta", "k = 100",
          "nothing decided after 809 rounds, reliability 0.35",
-         f"{'decided' if mab['decided'] else 'nothing decided' if not mab['certified'] else 'partly decided'} after "
+         f"{'decided' if mab['decided'] else 'partly decided' if mab['certified'] + mab['ruled_out'] else 'nothing decided'} after "
          f"{mab['rounds']:,} rounds; reliability {mab['reliability']:.2f}, widest interval {mab['widest_interval']:.2f}"]])
 
 
@@ -85,13 +86,14 @@ def run_table(folder):
     rows = [
         ["fine-tuning", f"{train['constants']['EPOCHS']} epochs at {train['constants']['IMAGE_SIZE']} px, "
                         f"{train['seconds'] / 60:.1f} minutes"],
-        ["values", f"{mab['rounds']} rounds, {mab['evaluations']:,} evaluations of V, {mab['seconds'] / 60:.0f} minutes "
+        ["values", f"{mab['rounds']:,} rounds, {mab['evaluations']:,} evaluations of V, {mab['seconds'] / 60:.0f} minutes "
                    f"({mab['evaluations'] / mab['seconds']:.0f} a second), device {mab['device']}"],
         ["reliability of the values", f"{mab['reliability']:.2f}"],
-        ["truncated samples", f"{mab['truncated_share']:.0%}"],
+        ["truncated share of an order", f"{mab['truncated_share']:.0%}"],
         ["negative values", f"{mab['negative']}; the intervals prove it of {mab['intervals_below_0']}"],
         [f"the {mab['run']['TOP_K']} {mab['run']['WHICH']}",
-         "decided" if mab["decided"] else f"not decided: {mab['certified']} certified, {mab['active']} filters undecided"],
+         "decided" if mab["decided"] else
+         f"not decided: {mab['certified']} certified, {mab['ruled_out']} of {mab['filters']:,} ruled out"],
         *[[f"AUC among {row['group']} faces, by removal", f"{100 * row['before']:.1f} -> {100 * row['after']:.1f}, "
            f"change {percent(pd.DataFrame([row]))[0]}"] for row in evaluation["auc_within_race"]],
         ["evaluation", f"{evaluation['seconds'] / 60:.1f} minutes"]]
@@ -148,20 +150,70 @@ def coverage_table(folder):
     constants, table = record["constants"], pd.DataFrame(record["table"])
     rows = []
     for game, bounds in table.groupby("game", sort=False):
-        bounds = bounds.set_index("bound")
-        rows.append([game.replace("_", " "), *(f"{bounds.loc[bound, 'missed']:.1%}" for bound in bounds.index),
-                     *(f"{bounds.loc[bound, 'width']:.4f}" for bound in bounds.index)])
-    names = table["bound"].unique()
-    return _markdown([f"marginals of {constants['PLAYERS']} players; {constants['RUNS']:,} runs",
+        name = (f"{constants['BANDIT_RUNS']:,} whole runs of the bandit, {constants['BANDIT_PLAYERS']} players" if game == "bandit"
+                else f"{game.replace('_', ' ')}, {constants['PLAYERS']} players")
+        rows.append([name, *(f"{missed:.1%}" for missed in bounds["missed"]), *(f"{width:.4f}" for width in bounds["width"])])
+    bandit, names = table[table["game"] == "bandit"], table["bound"].unique()
+    rows += [["... players that it certified", *(f"{number:.1f}" for number in bandit["certified"]), "", "", ""],
+             ["... runs that certified a player wrongly", *(f"{wrong:.1%}" for wrong in bandit["wrong"]), "", "", ""]]
+    return _markdown([f"{constants['RUNS']:,} runs of {constants['ROUNDS']:,} rounds",
                       *(f"{name}: runs with a miss" for name in names),
-                      *(f"{name}: width after {constants['ROUNDS']:,} rounds" for name in names)], rows)
+                      *(f"{name}: mean width in the end" for name in names)], rows)
+
+
+def sampler_table(folder):
+    """How near samplers come to a long run, that of the folder above, at equal evaluations; a row a sampler, over seeds."""
+    state = np.load(f"{os.path.dirname(folder)}/mab.npz")
+    reference = pd.Series(state["values"])
+    own = pd.Series(state["m2"] / (state["samples"] - 1) / state["samples"])  # squared standard errors of the reference
+    lowest = {k: reference.nsmallest(k).index for k in (20, 100)}
+    found = []
+    for path in sorted(glob.glob(f"{folder}/*/mab.json")):
+        mab, values = load_json(path, "mab.py"), pd.read_csv(f"{os.path.dirname(path)}/filters.csv")["shapley"]
+        error = (values - reference) ** 2 - own
+        found.append({
+            "rounds": mab["rounds"], "sampler": mab["run"]["SAMPLER"], "evaluations": mab["evaluations"],
+            "lowest": error[lowest[100]].mean(), "all": error.mean(),
+            "ranks": values[lowest[100]].rank().corr(reference[lowest[100]].rank()),
+            **{f"found {k}": len(lowest[k].intersection(values.nsmallest(k).index)) for k in lowest}})
+    runs = pd.DataFrame(found).groupby(["rounds", "sampler"])
+    mean, low, high, seeds = runs.mean(), runs["lowest"].min(), runs["lowest"].max(), runs.size()
+    cost = mean[["lowest", "all"]].mul(mean["evaluations"], axis=0)
+    rows = []
+    for (rounds, sampler), row in mean.iterrows():
+        at = rounds, sampler
+        saved = cost.loc[rounds, "paper"] / cost.loc[at]
+        rows.append([f"{sampler}, {rounds} rounds", seeds[at], f"{row['evaluations']:,.0f}",
+                     f"{row['lowest'] * 1e9:.0f}" + (f" ({low[at] * 1e9:.0f} to {high[at] * 1e9:.0f})" if seeds[at] > 1 else ""),
+                     f"{row['all'] * 1e9:.0f}", f"{row['ranks']:.2f}", f"{row['found 20']:.1f}", f"{row['found 100']:.1f}",
+                     f"{saved['lowest']:.1f}", f"{saved['all']:.1f}"])
+    return _markdown(["sampler", "seeds", "evaluations", "squared error x 1e9, 100 lowest (seeds)", "all filters",
+                      "rank correlation, 100 lowest", "of the 20 lowest found", "of the 100",
+                      "times fewer evaluations than the paper's to the same error, 100 lowest", "all filters"], rows)
+
+
+def decision_table(folder):
+    """What it takes to decide a set: a row for the record of the folder above, and one for each in this."""
+    rows = []
+    for path in [f"{os.path.dirname(folder)}/mab.json", *sorted(glob.glob(f"{folder}/*/mab.json"))]:
+        mab = load_json(path, "mab.py")
+        run, minutes, more = mab["run"], mab["seconds"] / 60, mab["rounds_to_decide"]
+        state = f"decided, to within {2 * run['EPS']:g}" if mab["decided"] else f"{mab['certified']} certified, {mab['ruled_out']} ruled out"
+        if more and not mab["decided"]:
+            state += f"; some {more:,.0f} rounds in all, {more / mab['rounds'] * minutes / 60:,.1f} hours"
+        rows.append([f"{os.path.dirname(path)}/", f"{run['TOP_K']} {run['WHICH']}",
+                     f"{run['IMAGES_PER_ROUND']}, {run['TRUNCATION']}, {run['DEEPEST']}, {run['EPS']}",
+                     mab["processes"], f"{mab['rounds']:,}", f"{mab['evaluations']:,}", f"{minutes:.0f}", state])
+    return _markdown(["run", "set", "images a round, TRUNCATION, DEEPEST, EPS", "processes", "rounds", "evaluations", "minutes",
+                      "ends"], rows)
 
 
 def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
     def table(match):
         make = {make.__name__: make for make in (headline_table, claims_table, accuracy_table, change_table, run_table,
-                                                 framing_table, bench_table, coverage_table)}[match[1]]
+                                                 framing_table, bench_table, coverage_table, sampler_table,
+                                                 decision_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)

@@ -1,5 +1,6 @@
 """Shared by the tests: a small drawn data set, and the scripts as a user runs them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun sets it: the last bits of V depend on the number of threads
 sys.path.insert(0, str(REPOSITORY))
 
 TINY = {  # constants that make a script run for seconds
@@ -14,7 +16,7 @@ TINY = {  # constants that make a script run for seconds
     "train_squeeze.py": ["--IMAGE_SIZE=32", "--WEIGHTS=none", "--EPOCHS=2", "--DEVICE=cpu"],
     "mab.py": ["--IMAGE_SIZE=32", "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3", "--DEVICE=cpu"],
     "bench.py": ["--IMAGE_SIZE=32", "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2", "--DEVICE=cpu"],
-    "coverage.py": ["--RUNS=3", "--ROUNDS=40", "--PLAYERS=5"],
+    "coverage.py": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
     "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
 }
 
@@ -39,7 +41,7 @@ def run(toy):
     def run(script, *arguments, cwd):
         data = [] if script == "coverage.py" else [f"--DATA_DIR={toy}"]
         command = [sys.executable, str(REPOSITORY / script), *data, *TINY[script], *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
 
     return run
 

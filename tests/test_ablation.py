@@ -218,30 +218,6 @@ def test_odd_networks(faces, at_once, kind):
         torch.testing.assert_close(some.logits(keep), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_predictions_are_first_order(faces, squeezenet):
-    torch.manual_seed(0)
-    images, labels = normalise(faces.images[:6], "cpu"), faces.male[:6]
-    for network, exact, images_at_once in ((Odd().eval(), slice(12, 17), 4), (squeezenet, slice(0, 0), 6)):
-        some = ablation.Coalitions(network, 80)
-        fills = ablation.fill_values(some, faces, "mean")
-        some.see(images, fills)
-        some.images_at_once = images_at_once
-        base = np.ones(len(fills), dtype=bool)
-        base[::7] = False
-        margin, change = some.predictions(base, labels)
-        singles = np.flatnonzero(base)[::max(1, len(fills) // 100)]
-        keep = np.repeat(base[None], len(singles) + 1, 0)
-        keep[np.arange(1, len(keep)), singles] = False
-        logits = some.logits(keep)
-        true = torch.where(labels == 1, logits[..., 1] - logits[..., 0], logits[..., 0] - logits[..., 1])
-        torch.testing.assert_close(margin, true[0], rtol=1e-4, atol=1e-5)
-        true, change = (true[1:] - true[0]).T, change[:, singles]
-        linear = (singles >= exact.start) & (singles < exact.stop) if exact.stop else np.zeros(len(singles), bool)
-        torch.testing.assert_close(change[:, linear], true[:, linear], rtol=1e-4, atol=1e-5)  # nothing bent behind these
-        if network is squeezenet:  # in which one filter is little among 2,944
-            assert np.corrcoef(change.flatten(), true.flatten())[0, 1] > 0.7
-
-
 def test_network_that_cannot_be_cut_takes_masked_forwards(faces, capsys):
     torch.manual_seed(0)
     network = Untraceable().eval()

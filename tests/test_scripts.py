@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import REPOSITORY, TINY
+from conftest import ONE_THREAD, REPOSITORY, TINY
 
 
 def records_of(folder):
@@ -84,7 +84,8 @@ def test_coverage(run, tmp_path):
     result = run("coverage.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     table = pd.DataFrame(json.loads((records_of(tmp_path) / "coverage.json").read_text())["table"])
-    assert len(table) == 12 and table["missed"].between(0, 1).all() and (table["width"] <= table["width_early"]).all()
+    assert len(table) == 15 and table["missed"].between(0, 1).all() and (table["width"] <= table["width_early"]).all()
+    assert table["certified"].notna().sum() == 3 and (table["wrong"].dropna() == 0).all()
     assert run("coverage.py", "--ROUNDS=5", cwd=tmp_path).returncode == 2
 
 
@@ -136,7 +137,7 @@ def test_complete_run_says_that_nothing_was_computed(run, trained, tmp_path):
 def test_interrupted_mab_goes_on(run, trained, toy, tmp_path, name):
     shutil.copy(trained / "squeezenet.pth", tmp_path)
     command = [sys.executable, str(REPOSITORY / "mab.py"), f"--DATA_DIR={toy}", *TINY["mab.py"], "--MAX_ROUNDS=100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=ONE_THREAD)
     state = tmp_path / "cur_records" / "mab.npz"
     while not state.exists():
         assert process.poll() is None, process.stderr.read()
@@ -171,7 +172,7 @@ def test_killed_again_and_again(run, trained, toy, whole, tmp_path):
     command = [sys.executable, str(REPOSITORY / "mab.py"), f"--DATA_DIR={toy}", *TINY["mab.py"], "--MAX_ROUNDS=40"]
     state, done = tmp_path / "cur_records" / "mab.npz", [0]
     for _ in range(5):
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=ONE_THREAD)
         while process.poll() is None and (not state.exists() or int(np.load(state)["rounds"]) == done[-1]):
             time.sleep(0.01)  # until there is progress
         time.sleep(rng.uniform(0, 0.5))
@@ -220,7 +221,8 @@ def test_killed_training_goes_on_from_the_last_epoch(run, toy, tmp_path):
                *arguments]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir(), whole.mkdir()
-    process = subprocess.Popen(command, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               env=ONE_THREAD)
     while not (killed / "cur_records" / "train_state.pth").exists():
         assert process.poll() is None
     process.kill()

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import logsigmoid, relu
 from tqdm import tqdm
 
-from datasets import GROUPS, normalise
+from datasets import GROUPS, Faces, normalise
 from model import cut, forward
 from settings import Stop
 
@@ -96,6 +97,48 @@ class Coalitions:
                 if conv:
                     sums[conv.players] = value[:, channels].mean((2, 3)).sum(0, dtype=torch.float64)
         return sums
+
+    def first_order(self, keep, labels):
+        """Margins on all images, and what each filter adds to them, to first order: one pass forward and one back.
+
+        keep (n_filters,) bool, labels (B,) -> margins (B,) as in margins_of, changes (B, n_filters), float32: the
+        gradient by a filter's output times what that is, or would be, above the fill, summed over positions.
+        """
+        keep = torch.from_numpy(keep).to(self.device)
+        scale, offset = keep.float(), torch.where(keep, 0, self.fills)  # scale x output + offset: the output, or the fill
+        parts = [self._first_order(scale, offset, *part) for part in zip(*(
+            some.split(max(1, self.images_at_once // 4)) for some in (self.images, labels)))]  # gradients take memory too
+        return tuple(map(torch.cat, zip(*parts)))
+
+    @torch.enable_grad()
+    def _first_order(self, scale, offset, images, labels):
+        values, gates = [images], []  # of each gate: its filters and channels, outputs before removal, and after
+        for step in self.steps[1:]:
+            inputs = [values[source] for source in step.inputs]
+            if step.run:
+                values.append(step.run(*inputs))
+                continue
+            outputs = [relu(value) if conv and conv.low == 0 else value for conv, value in zip(step.filters, inputs)]
+            outputs = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+            by_channel = torch.ones(outputs.shape[1], device=self.device), torch.zeros(outputs.shape[1], device=self.device)
+            for conv, channels in zip(step.filters, step.channels):
+                if conv:
+                    by_channel[0][channels], by_channel[1][channels] = scale[conv.players], offset[conv.players]
+            left = torch.addcmul(by_channel[1][:, None, None], outputs, by_channel[0][:, None, None])
+            if not left.requires_grad:
+                left.requires_grad_()
+            gates.append((step, outputs.detach(), left))
+            values.append(left)
+        margins = margins_of(values[-1], labels)
+        gradients = torch.autograd.grad(margins.sum(), [left for *_, left in gates], allow_unused=True)
+        changes = torch.zeros((len(images), len(scale)), device=self.device)
+        for (step, outputs, _), gradient in zip(gates, gradients):
+            if gradient is not None:
+                total, weighted = gradient.sum((2, 3)), (gradient * outputs).sum((2, 3))  # (B, channels)
+                for conv, channels in zip(step.filters, step.channels):
+                    if conv:
+                        changes[:, conv.players] = weighted[:, channels] - total[:, channels] * self.fills[conv.players]
+        return margins.detach(), changes
 
     def _fit(self, batch, free):
         """Set how many coalitions and images go at once, by the free bytes and the size of the steps' outputs."""
@@ -331,37 +374,97 @@ def margins(evaluator, fills, faces, keep, bar, batch_size=250):
     return result
 
 
-class BatchAccuracy:
-    """V(S) for mab.tmab_shapley: accuracy on a batch of faces, the same number from each group.
+def margins_of(logits, labels):
+    """(..., B, classes) and (B,) -> (..., B): by how much the right class's logit exceeds all others'; above 0 is right."""
+    right = labels[:, None] == torch.arange(logits.shape[-1], device=labels.device)  # (B, classes)
+    others = logits.masked_fill(right, -torch.inf).amax(-1)
+    return logits.gather(-1, labels.expand(logits.shape[:-1])[..., None]).squeeze(-1) - others
 
-    Equal numbers leave V's expectation as it is in a set of equal groups, and lower its variance.
+
+SOFTNESS = 0.5  # of the smooth measures: the logit difference over which right turns to wrong
+
+
+def accuracy(margins, faces):
+    """Share of the images that are right; a tie is half right."""
+    return (margins.sign() / 2 + 0.5).mean(-1)
+
+
+def soft_accuracy(margins, faces):
+    """Accuracy with a sigmoid in place of the step from wrong to right."""
+    return (margins / SOFTNESS).sigmoid().mean(-1)
+
+
+def likelihood(margins, faces):
+    """Geometric mean of the probability of the right one of two classes, each at least 1 %."""
+    return logsigmoid(margins).clamp_min(math.log(0.01)).mean(-1).exp()
+
+
+def worst_group(margins, faces):
+    """Soft accuracy of the group that fares worst."""
+    return torch.stack([soft_accuracy(margins[..., faces.group == group], faces)
+                        for group in faces.group.unique().tolist()]).amin(0)
+
+
+def auc(margins, faces, above=lambda margins: margins.sign() / 2 + 0.5):
+    """AUC within race: the chance that a man looks more like one than a woman of his race; mean of the races."""
+    found = []
+    for race in dict.fromkeys(race for race, _ in GROUPS):
+        men, women = (margins[..., faces.group == GROUPS.index((race, gender))] for gender in ("Male", "Female"))
+        found.append(above(men[..., :, None] + women[..., None, :]).mean((-2, -1)))  # a woman's margin is that of "female"
+    return torch.stack(found).mean(0)
+
+
+def smooth_auc(margins, faces):
+    """AUC within race with a sigmoid in place of the step."""
+    return auc(margins, faces, lambda margins: (margins / SOFTNESS).sigmoid())
+
+
+MEASURES = {measure.__name__: measure  # (T, B) margins, Faces -> (T,) in [0, 1]
+            for measure in (accuracy, soft_accuracy, likelihood, worst_group, auc, smooth_auc)}
+
+
+class BatchValue:
+    """V(S) for mab.tmab_shapley: a measure on a batch of faces, the same number from each group.
+
+    Equal numbers leave a mean over images as it is in a set of equal groups, and lower its variance.
     """
 
-    def __init__(self, evaluator, fills, faces, images_per_round):
+    def __init__(self, evaluator, fills, faces, images_per_round, measure):
+        """measure: a name in MEASURES. Raises Stop on a number of images that cannot be."""
         if images_per_round < 1 or images_per_round % len(GROUPS):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(GROUPS)}, the groups")
-        self.evaluator, self.fills = evaluator, fills
+        self.evaluator, self.fills, self.measure = evaluator, fills, MEASURES[measure]
         self.rows = [np.flatnonzero(faces.group.numpy() == group) for group in range(len(GROUPS))]
         self.per_group = images_per_round // len(GROUPS)
         if self.per_group > min(map(len, self.rows)):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} faces a group, and a group has only "
                        f"{min(map(len, self.rows))} for the values; give a smaller one")
         fits = faces.images.numel() < _free_memory(evaluator.device) // 4
-        self.images = faces.images.to(evaluator.device) if fits else faces.images  # uint8
-        self.male = faces.male.to(evaluator.device)
+        self.faces = faces._replace(images=faces.images.to(evaluator.device)) if fits else faces  # uint8
         self.round_seed = None
 
     def __call__(self, keep, round_seed):
         """keep (T, n_filters) bool -> (T,) float64. One round_seed is one batch."""
+        self._see(round_seed)
+        return self.measure(margins_of(self.evaluator.logits(keep), self.batch.male), self.batch).double().cpu().numpy()
+
+    def guess(self, keep, round_seed):
+        """The marginal of every filter at a coalition, to first order in the margins: keep (n_filters,) bool -> (n_filters,)."""
+        self._see(round_seed)
+        margins, changes = self.evaluator.first_order(keep, self.batch.male)
+        sign = torch.from_numpy(np.where(keep, 1, -1)).to(margins.device)
+        flipped = margins - sign[:, None] * changes.T  # (n_filters, B): when it is removed, or put back
+        return (sign * (self.measure(margins[None], self.batch) - self.measure(flipped, self.batch))).double().cpu().numpy()
+
+    def _see(self, round_seed):
+        """Draw the round's batch, unless it is drawn already."""
         if round_seed != self.round_seed:
             rng = np.random.default_rng(round_seed)
             rows = torch.from_numpy(np.concatenate([rng.choice(rows, self.per_group, replace=False) for rows in self.rows]))
-            images = normalise(self.images[rows.to(self.images.device)], self.evaluator.device)
+            images = normalise(self.faces.images[rows.to(self.faces.images.device)], self.evaluator.device)
             self.evaluator.see(images, self.fills)
-            self.labels = self.male[rows.to(self.male.device)]
+            self.batch = Faces(*(some[rows.to(some.device)].to(self.evaluator.device) for some in self.faces))
             self.round_seed = round_seed
-        correct = self.evaluator.logits(keep).argmax(2) == self.labels  # (T, B)
-        return correct.sum(1).cpu().numpy() / len(self.labels)
 
 
 def fill_values(evaluator, faces, removal, batch_size=8):

@@ -61,10 +61,10 @@ def one_run(draw, value, rng):
     state = mab.nothing_known(PLAYERS, RANGE)
     found = {bound: (False, []) for bound in mab.BOUNDS}
     for number in range(1, ROUNDS + 1):
-        mab.update(state, draw(rng, PLAYERS), np.zeros(PLAYERS), RANGE, DELTA)
+        mab.update(state, draw(rng, PLAYERS)[None], np.zeros(PLAYERS), DELTA)
         if number % LOOK_EVERY == 0:
             for bound, interval in mab.BOUNDS.items():
-                low, high = interval(state, RANGE, DELTA)
+                low, high = interval(state, DELTA)
                 missed, widths = found[bound]
                 found[bound] = missed or bool(((low > value) | (high < value)).any()), widths + [float((high - low).mean())]
     return found

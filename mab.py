@@ -32,13 +32,15 @@ from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS
 TOP_K = 100             # its size
 WHICH = "lowest"        # lowest: the filters that harm most; highest: those that help most
 # the game
+MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood, worst_group, auc, smooth_auc
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
-IMAGES_PER_ROUND = 128  # the images that V(S) is the accuracy on, new ones in each round; few are too coarse to truncate by
+IMAGES_PER_ROUND = 128  # the images that V(S) is measured on, new ones in each round; few are too coarse to truncate by
 TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5
 DEEPEST = 0.25          # share of the filters after whose removal the rest counts as 0 whatever V is
 # the estimator
-SAMPLER = "shared"      # shared: filters removed singly from coalitions they share; paper: one filter after the other
-SINGLES = 160           # of SAMPLER = "shared": filters sampled in a round
+SAMPLER = "guided"      # guided: as shared, with guesses of all marginals from a gradient; shared: filters removed singly
+                        # from a coalition they share; paper: one filter after the other
+SINGLES = 96            # of guided and shared: filters sampled in a round
 BOUND = "sequence"      # sequence (anytime-valid), bernstein (the paper's) or clt (approximate)
 DELTA = 0.05            # chance that any interval ever misses
 EPS = 1e-4              # tolerance around the k-th value; the paper's
@@ -50,20 +52,32 @@ LOOK_EVERY = 12         # rounds between looks at the intervals; torchrun's proc
 
 @dataclass
 class Estimate:
-    """All that a run knows: what tmab_shapley returns and what it goes on from. Arrays are (n_filters,)."""
+    """All that a run knows: what tmab_shapley returns and what it goes on from. Arrays are (n_filters,) if not said otherwise.
 
-    values: np.ndarray     # float64, mean marginals: the Shapley values
+    A value is the sum of its parts' means: one part, the marginals; or with guesses two, the marginals less their
+    guesses, and the guesses, of which there are many more.
+    """
+
+    values: np.ndarray     # float64: the Shapley values
     ci_low: np.ndarray     # float64, confidence limits, which hold for all filters at once
     ci_high: np.ndarray
-    samples: np.ndarray    # int64, marginals seen
-    truncated: np.ndarray  # float64, sum over those: 1 if truncated (paper), the share of the order that was (shared)
-    m2: np.ndarray         # float64, sum of squared deviations from the mean
-    sequence: np.ndarray   # (4, n_filters) float64, the sums behind BOUND = "sequence": bets, bets x samples, losses, squares
+    truncated: np.ndarray  # float64, sum over marginals seen: 1 if truncated (paper), the share of the order that was (others)
+    limits: np.ndarray     # (2, parts, 1) float64: the lowest and the highest that a sample can be
+    counts: np.ndarray     # (parts, n_filters) int64, samples seen
+    means: np.ndarray      # (parts, n_filters) float64
+    m2: np.ndarray         # (parts, n_filters) float64, sums of squared deviations from the mean
+    sequence: np.ndarray   # (4, parts, n_filters), the sums behind BOUND = "sequence": bets, bets x samples, losses, squares
     active: np.ndarray     # bool, the paper's U: not told apart from the k-th value yet
-    close: np.ndarray      # bool, at the last look among the 2 k lowest (or highest): SAMPLER = "shared" prefers them
+    close: np.ndarray      # bool, at the last look among the 2 k lowest (or highest): sampled more often, but by "paper"
     status: np.ndarray     # "top" or "rest": certified by the intervals; else "undecided"
     rounds: int = 0
     evaluations: int = 0   # of V
+    guesses: int = 0       # of all marginals at a coalition
+
+    @property
+    def samples(self):
+        """Marginals seen, (n_filters,) int64."""
+        return self.counts[0]
 
     @property
     def decided(self):
@@ -75,8 +89,8 @@ class Estimate:
 
 
 def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, truncation=None, value_range=(-1.0, 1.0),
-                 bound="sequence", max_rounds=1000, seed=0, sampler="shared", singles=160, deepest=1.0, window=16, chunk=16,
-                 look_every=12, team=None, state=None, on_round=None):
+                 bound="sequence", max_rounds=1000, seed=0, sampler="shared", singles=96, guess=None, farthest_guess=0.05,
+                 deepest=1.0, window=16, chunk=16, look_every=12, team=None, state=None, on_round=None):
     """Shapley values of a game and its k lowest or highest players (Algorithm 1 of the paper).
 
     value(keep, round_seed) -> (T,) float: V of T coalitions; keep (T, n_filters) bool, True = in S;
@@ -85,7 +99,11 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         as 0; None for none. Values and intervals then are those of the marginals so truncated.
     value_range: (low, high) that no marginal leaves; the intervals rest on it.
     sampler: "paper" removes one filter after the other (_sample_order); "shared" removes `singles` filters
-        singly from coalitions that they share (_sample_shared), most often those that may be among the k.
+        singly from a coalition that they share (_sample_shared), most often those that may be among the k.
+    guess(keep, round_seed) -> (n_filters,) float, of "shared": a cheap guess of all marginals at one coalition (n_filters,),
+        taken as control variate: its mean over many coalitions, and what it misses by on the few that were sampled.
+        Whatever it is, values are unbiased and intervals hold; a good one makes both more precise.
+    farthest_guess: guesses are clipped to +- this share of value_range's width, since intervals rest on their range.
     deepest: share of an order after which it is truncated whatever V is; it narrows the range of shared samples.
     window: places of an order between those where V is looked at; the paper's rule looks at each.
     chunk: coalitions per call of value while the truncation is sought; those past it are in vain, and change nothing.
@@ -99,19 +117,20 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
         raise ValueError(f"which={which!r} must be lowest or highest")
     if bound not in BOUNDS:
         raise ValueError(f"bound={bound!r} must be one of {', '.join(BOUNDS)}")
-    if sampler not in ("paper", "shared"):
-        raise ValueError(f"sampler={sampler!r} must be paper or shared")
+    if sampler not in ("paper", "shared") or (guess and sampler == "paper"):
+        raise ValueError(f"sampler={sampler!r} must be paper or shared, and shared if there is a guess")
     if not 0 < k < n_filters:
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}: none or all of {n_filters} filters need no deciding")
     if not (0 < delta < 1 and eps >= 0 and 0 < deepest <= 1 and value_range[0] < value_range[1]
-            and singles > 1 and min(window, chunk, look_every) > 0):
+            and singles > 1 and min(window, chunk, look_every, farthest_guess) > 0):
         raise ValueError("needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a value_range (low, high), "
-                         "two singles or more, and positive window, chunk, look_every")
+                         "two singles or more, and positive window, chunk, look_every, farthest_guess")
     places = int(np.ceil(deepest * (n_filters + 1)))  # of the n + 1 places of an order: 0, 1, ... n filters removed
     truncation = -np.inf if truncation is None else truncation
     share = places / (n_filters + 1) if sampler == "shared" else 1.0
-    sample_range = share * min(value_range[0], 0.0), share * max(value_range[1], 0.0)
-    state, team = state or nothing_known(n_filters, sample_range), team or Alone()
+    limits, farthest = np.clip(value_range, (-np.inf, 0), (0, np.inf)), farthest_guess * (value_range[1] - value_range[0])
+    limits = np.transpose([limits + [-farthest, farthest], [-farthest, farthest]] if guess else [limits])
+    state, team = state or nothing_known(n_filters, share * limits), team or Alone()
     while state.active.any() and state.rounds < max_rounds:
         # Rounds up to the next look do not depend on each other. So each process does one, and all take in all, in order.
         wave = min(team.size, look_every - state.rounds % look_every, max_rounds - state.rounds)
@@ -128,19 +147,26 @@ def tmab_shapley(value, n_filters, *, k, which="lowest", eps=0.0, delta=0.05, tr
                 return found
 
             if sampler == "paper":
-                marginals, alive, evaluations = _sample_order(v, state.active, order, truncation, places, window, chunk)
+                marginals, alive, evaluations, _ = _sample_order(v, state.active, order, truncation, places, window, chunk)
             else:
                 players = _turns(state, singles, seed, number)
-                marginals, alive, evaluations = _sample_shared(v, players, order, rng, truncation, places, window, chunk)
+                marginals, alive, evaluations, base = _sample_shared(v, players, order, rng, truncation, places, window, chunk)
             if np.nanmin(marginals) < value_range[0] - 1e-9 or np.nanmax(marginals) > value_range[1] + 1e-9:
                 raise ValueError(f"a marginal of round {number} is outside value_range={value_range}")
-            done = marginals, alive, evaluations
-        for marginals, alive, evaluations in team.gather(done)[:wave]:
-            update(state, marginals * alive, 1 - alive, sample_range, delta)
+            samples = marginals[None]
+            if guess:
+                guesses = np.zeros(n_filters) if base is None else np.clip(guess(base, round_seed), -farthest, farthest)
+                if not np.isfinite(guesses).all():
+                    raise ValueError(f"a guess of round {number} is not finite")
+                samples = np.stack([marginals - guesses, guesses])
+            done = samples * alive, 1 - alive, evaluations, bool(guess) and base is not None
+        for samples, truncated, evaluations, guessed in team.gather(done)[:wave]:
+            update(state, samples, truncated, delta)
             state.evaluations += evaluations
+            state.guesses += guessed
             state.rounds += 1
             if state.rounds == max_rounds or state.rounds % look_every == 0:
-                state.ci_low, state.ci_high = BOUNDS[bound](state, sample_range, delta)
+                state.ci_low, state.ci_high = BOUNDS[bound](state, delta)
                 state.status, active, close = decide(state, k, which, eps)
                 if state.rounds % look_every == 0:  # only then, lest what is sampled depend on max_rounds
                     state.active, state.close = active, close
@@ -154,7 +180,7 @@ def _sample_order(v, active, order, truncation, places, window, chunk):
 
     The order is truncated at the first of every `window` places whose V is below truncation, whoever is active.
     Returns marginals (n,), NaN for a filter that is not active; alive (n,), 0.0 for those that are truncated, else 1.0;
-    and evaluations of V.
+    evaluations of V; and None.
     """
     n = len(order)
     place = np.argsort(order)                            # place[order[p]] = p
@@ -174,46 +200,45 @@ def _sample_order(v, active, order, truncation, places, window, chunk):
     sampled = sampled[sampled < end]
     marginals[order[sampled]] = values[sampled] - values[sampled + 1]
     alive[order[sampled]] = 1.0
-    return marginals, alive, int((points <= end).sum())  # not counting what chunks computed in vain
+    return marginals, alive, int((points <= end).sum()), None  # not counting what chunks computed in vain
 
 
 def _sample_shared(v, players, order, rng, truncation, places, window, chunk):
-    """Remove each of `players` singly from one of a few coalitions of an order, which all of them share.
+    """Remove each of `players` singly from one coalition of an order, which all of them share.
 
     In each `window` of places 0, 1, ... n one, drawn at random, stands for all: its coalition is what is left when so
-    many filters are gone. The order is truncated at the first whose V is below truncation. Each player draws one of
-    the places in front of that; its marginal is V(S) - V(S without it), or V(S with it) - V(S) if it is gone there
+    many filters are gone. The order is truncated at the first whose V is below truncation. One of the places in front of
+    that is drawn; a player's marginal there is V(S) - V(S without it), or V(S with it) - V(S) if it is gone
     already. So it meets coalitions of s others with the same chance for each s: with n - s - 1 filters gone, of
     which it is none with chance (s + 1) / n, or n - s gone, of which it is one with chance (n - s) / n; together (n + 1) / n.
 
     _sample_order gives a filter one marginal in an order, 0 where it is truncated. This gives a marginal from in front
     of the truncation, and how much of the order that is: the same mean, but for one place in n + 1, without the
-    chance of the filter's place.
+    chance of the filter's place. Images are shared, too, so that players are compared on the same S and the same images.
 
-    Returns as _sample_order, alive being the same for all.
+    Returns as _sample_order, alive being the same for all, and last the coalition (n,), None if the whole order is truncated.
     """
     n, place = len(order), np.argsort(order)
     starts = np.arange(0, places, window)
-    bases = place >= rng.integers(starts, np.minimum(starts + window, places))[:, None]
-    values, end = np.empty(len(bases)), places          # end: the place at which the order is truncated
-    for start in range(0, len(bases), chunk):
-        values[start:start + chunk] = v(bases[start:start + chunk])
+    coalitions = place >= rng.integers(starts, np.minimum(starts + window, places))[:, None]
+    values, end = np.empty(len(coalitions)), places     # end: the place at which the order is truncated
+    for start in range(0, len(coalitions), chunk):
+        values[start:start + chunk] = v(coalitions[start:start + chunk])
         low = np.flatnonzero(values[start:start + chunk] < truncation)
         if len(low):
             end = starts[start + low[0]]
             break
     evaluations = len(starts) if end == places else int(end) // window + 1
-    marginals, alive = np.full(n, np.nan), np.full(n, end / (n + 1))
+    marginals, alive, base = np.full(n, np.nan), np.full(n, end / (n + 1)), None
     marginals[players] = 0.0
     if end:
-        drawn = (rng.random() + np.arange(len(players)) / len(players)) % 1 * end  # spread out, yet each uniform
-        base = drawn.astype(int) // window
-        flipped = bases[base]
-        here = flipped[np.arange(len(players)), players]
-        flipped[np.arange(len(players)), players] = ~here
-        marginals[players] = np.where(here, 1, -1) * (values[base] - v(flipped))
+        drawn = rng.integers(end) // window
+        base = coalitions[drawn]
+        flipped = np.repeat(base[None], len(players), 0)
+        flipped[np.arange(len(players)), players] ^= True
+        marginals[players] = np.where(base[players], 1, -1) * (values[drawn] - v(flipped))
         evaluations += len(players)
-    return marginals, alive, evaluations
+    return marginals, alive, evaluations, base
 
 
 def _turns(state, singles, seed, number):
@@ -246,25 +271,27 @@ class Alone:
         """There is nothing more to hand in."""
 
 
-def nothing_known(n, sample_range):
-    """The Estimate of n filters before the first round."""
-    low, high = sample_range
-    return Estimate(values=np.zeros(n), ci_low=np.full(n, float(low - high)), ci_high=np.full(n, float(high - low)),
-                    samples=np.zeros(n, dtype=np.int64), truncated=np.zeros(n), m2=np.zeros(n),
-                    sequence=np.zeros((4, n)), active=np.ones(n, dtype=bool), close=np.zeros(n, dtype=bool),
-                    status=np.full(n, "undecided"))
+def nothing_known(n, limits):
+    """The Estimate of n filters before the first round. limits: as there, less the last axis: (2, parts), or (2,) for one part."""
+    limits = np.reshape(limits, (2, -1, 1)).astype(float)
+    width, parts = (limits[1] - limits[0]).sum(), limits.shape[1]
+    return Estimate(values=np.zeros(n), ci_low=np.full(n, -width), ci_high=np.full(n, width), truncated=np.zeros(n),
+                    limits=limits, counts=np.zeros((parts, n), dtype=np.int64), means=np.zeros((parts, n)),
+                    m2=np.zeros((parts, n)), sequence=np.zeros((4, parts, n)), active=np.ones(n, dtype=bool),
+                    close=np.zeros(n, dtype=bool), status=np.full(n, "undecided"))
 
 
-def update(state, samples, truncated, sample_range, delta):
-    """Take a round's samples (n,), NaN for none, into means, variances (Welford) and the sums of the confidence sequence."""
+def update(state, samples, truncated, delta):
+    """Take a round's samples (parts, n), NaN for none, into means, variances (Welford) and the sums of the confidence sequence."""
     seen = ~np.isnan(samples)
     x = samples[seen]
-    _update_sequence(state, seen, x, sample_range, delta)
-    state.samples[seen] += 1
-    deviation = x - state.values[seen]
-    state.values[seen] += deviation / state.samples[seen]
-    state.m2[seen] += deviation * (x - state.values[seen])
-    state.truncated[seen] += truncated[seen]
+    _update_sequence(state, seen, x, delta)
+    state.counts[seen] += 1
+    deviation = x - state.means[seen]
+    state.means[seen] += deviation / state.counts[seen]
+    state.m2[seen] += deviation * (x - state.means[seen])
+    state.truncated[seen[0]] += truncated[seen[0]]
+    state.values = state.means.sum(0)
 
 
 def decide(state, k, which, eps):
@@ -306,41 +333,41 @@ def _centred(state, k, which):
 # ----------------------------------------------------------------------------- the intervals
 
 
-def bernstein(state, sample_range, delta):
+def bernstein(state, delta):
     """Empirical Bernstein (Maurer & Pontil 2009, Theorem 4), as in the paper, but valid at every look.
 
-    The m-th look at one of n filters may miss, at either side, with chance delta / (2 n m (m + 1)):
-    over all filters, looks and sides that adds up to delta.
+    The m-th look at one of n means (of all parts of all filters) may miss, at either side, with chance
+    delta / (2 n m (m + 1)): over all means, looks and sides that adds up to delta.
     """
-    n, m = len(state.samples), np.maximum(state.samples, 2)
-    log = np.log(4 * n * m * (m + 1) / delta)
-    half = np.sqrt(2 * state.m2 / (m - 1) * log / m) + 7 / 3 * (sample_range[1] - sample_range[0]) * log / (m - 1)
-    return _limits(state, state.values, half, sample_range)
+    m = np.maximum(state.counts, 2)
+    log = np.log(4 * m.size * m * (m + 1) / delta)
+    half = np.sqrt(2 * state.m2 / (m - 1) * log / m) + 7 / 3 * (state.limits[1] - state.limits[0]) * log / (m - 1)
+    return _added_up(state, state.means, half)
 
 
-def sequence(state, sample_range, delta):
+def sequence(state, delta):
     """Predictable plug-in empirical Bernstein sequence (Waudby-Smith & Ramdas 2023, Theorem 2): valid at every look.
 
-    With sums over samples X_t of bets l_t on them, l_t in [0, 1), against means m_t of those before, n filters:
+    With sums over samples X_t of bets l_t on them, l_t in [0, 1), against means m_t of those before, n means in all:
     (sum of l_t X_t / b_t  -+  (ln(2 n / delta) + sum of psi(l_t) ((X_t - m_t) / b_t)^2)) / sum of l_t / b_t.
     The theorem has b_t = 1, the width of the range; its proof asks only that |X_t - m_t| <= b_t, so
     here b_t is the distance from m_t to the farther end: about half the width.
     """
     weight, weighted, spread, _ = state.sequence
     weight = np.maximum(weight, 1e-12)
-    half = (np.log(2 * len(state.samples) / delta) + spread) / weight
-    return _limits(state, weighted / weight, half, sample_range)
+    half = (np.log(2 * weight.size / delta) + spread) / weight
+    return _added_up(state, weighted / weight, half)
 
 
-def _update_sequence(state, seen, x, sample_range, delta):
+def _update_sequence(state, seen, x, delta):
     """Before the other statistics take x in: the bet on it may depend on earlier samples only."""
-    low, high = sample_range
+    low, high = (np.broadcast_to(limit, seen.shape)[seen] for limit in state.limits)
     weight, weighted, spread, squares = state.sequence[:, seen]
-    t = state.samples[seen] + 1
-    mean = ((low + high) / 2 + (t - 1) * state.values[seen]) / t
+    t = state.counts[seen] + 1
+    mean = ((low + high) / 2 + (t - 1) * state.means[seen]) / t
     variance = (((high - low) / 2) ** 2 + squares) / t
     reach = np.maximum(mean - low, high - mean)                          # b_t
-    bet, psi = _bet(variance / reach ** 2, t, len(state.samples), delta)
+    bet, psi = _bet(variance / reach ** 2, t, seen.size, delta)
     spread = spread + psi * ((x - mean) / reach) ** 2
     after = (mean * t + x) / (t + 1)
     state.sequence[:, seen] = weight + bet / reach, weighted + bet / reach * x, spread, squares + (x - after) ** 2
@@ -352,19 +379,27 @@ def _bet(variance, t, n, delta, largest=0.9):
     return bet, -np.log1p(-bet) - bet
 
 
-def clt(state, sample_range, delta):
+def clt(state, delta):
     """Normal approximation for n filters at one look fixed beforehand, of 30 samples at least: approximate."""
-    m = np.maximum(state.samples, 2)
-    z = -NormalDist().inv_cdf(delta / (2 * len(m)))
-    half = np.where(m < 30, np.inf, z * np.sqrt(state.m2 / (m - 1) / m))
-    return _limits(state, state.values, half, sample_range)
+    z, squares = -NormalDist().inv_cdf(delta / (2 * len(state.values))), squared_errors(state)
+    share = squares / np.maximum(squares.sum(0), 1e-300)  # a part's share of the variance: halves add up to z standard errors
+    return _added_up(state, state.means, np.where(state.counts < 30, np.inf, z * share * np.sqrt(squares.sum(0))))
 
 
-def _limits(state, centre, half, sample_range):
-    """centre -+ half; no mean is farther than the range's width from its estimate, all that is known before the 2nd sample."""
-    width = sample_range[1] - sample_range[0]
-    half = np.where(state.samples < 2, width, np.minimum(half, width))
-    return centre - half, centre + half
+def squared_errors(state):
+    """Squared standard errors of the parts' means, (parts, n); of those seen once at most, 0."""
+    m = np.maximum(state.counts, 2)
+    return state.m2 / (m - 1) / m
+
+
+def _added_up(state, centre, half):
+    """Limits of values, from the parts' centre -+ half (parts, n).
+
+    No mean is farther than the range's width from its estimate, which is all that is known before the 2nd sample.
+    """
+    width = state.limits[1] - state.limits[0]
+    half = np.where(state.counts < 2, width, np.minimum(half, width)).sum(0)
+    return centre.sum(0) - half, centre.sum(0) + half
 
 
 BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
@@ -375,10 +410,9 @@ BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
 
 def reliability(state):
     """1 - mean squared standard error / variance of the values, of filters seen twice: near 1 = precise, 0 = only noise."""
-    seen = state.samples > 1
-    m = state.samples[seen]
+    seen = (state.counts > 1).all(0)
     variance = state.values[seen].var() if seen.any() else 0.0
-    return float(1 - (state.m2[seen] / (m - 1) / m).mean() / variance) if variance else 0.0
+    return float(1 - squared_errors(state)[:, seen].sum(0).mean() / variance) if variance else 0.0
 
 
 def truncated_share(state):
@@ -394,16 +428,17 @@ def rounds_to_decide(state, run):
     if run["BOUND"] != "sequence" or not state.active.any() or state.samples[state.active].min() < 10:
         return None
     centre, _, threshold = _centred(state, run["TOP_K"], run["WHICH"])
-    n, reach = len(centre), run["DEEPEST"] if run["SAMPLER"] == "shared" else 1.0
-    t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None]
+    reach = abs(state.limits).max(0)
+    t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None, None]
     steps = np.diff(t, axis=0, prepend=0)
-    variance = state.m2 / (np.maximum(state.samples, 2) - 1) / reach ** 2
-    bet, psi = _bet(1 / t + variance, t, n, run["DELTA"])
-    half = reach * (np.log(2 * n / run["DELTA"]) + np.cumsum(steps * psi * variance, 0)) / np.cumsum(steps * bet, 0)
+    variance = state.m2 / (np.maximum(state.counts, 2) - 1) / reach ** 2
+    bet, psi = _bet(1 / t + variance, t, variance.size, run["DELTA"])
+    half = np.log(2 * variance.size / run["DELTA"]) + np.cumsum(steps * psi * variance, 0)
+    half = (reach * half / np.cumsum(steps * bet, 0)).sum(1)  # (T, n): after t samples, and, to be safe, no more guesses
     clear = half <= abs(centre - threshold) + run["EPS"]
-    missing = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0], np.inf) - state.samples
+    missing = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0, 0], np.inf) - state.samples
     missing = np.where(state.active, np.maximum(missing, 0), 0)
-    rounds = state.rounds + max(missing.max(), missing.sum() / run["SINGLES"] if run["SAMPLER"] == "shared" else 0)
+    rounds = state.rounds + max(missing.max(), missing.sum() / run["SINGLES"] if run["SAMPLER"] != "paper" else 0)
     return float(rounds) if np.isfinite(rounds) else None
 
 
@@ -472,7 +507,7 @@ def load_state(run):
             raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
                        "give another --RECORDS_DIR to start anew")
         state = Estimate(**arrays)
-        state.rounds, state.evaluations = int(state.rounds), int(state.evaluations)
+        state.rounds, state.evaluations, state.guesses = map(int, (state.rounds, state.evaluations, state.guesses))
         tables = records.load_json(json_path, "mab.py") if os.path.exists(json_path) else {"seconds": 0, "rounds": 0}
         seconds, tabled = float(tables["seconds"]), int(tables["rounds"])
         changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
@@ -504,7 +539,8 @@ def save_tables(state, run, layers, channels, seconds, device, processes):
         f"{RECORDS_DIR}/shapley_values.pkl": state.values,
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
-            "processes": processes, "threads": torch.get_num_threads(), "rounds": state.rounds, "evaluations": state.evaluations, "decided": bool(state.decided),
+            "processes": processes, "threads": torch.get_num_threads(), "rounds": state.rounds, "evaluations": state.evaluations,
+            "guesses": state.guesses, "decided": bool(state.decided),
             "filters": len(layers), "certified": int((state.status == "top").sum()),
             "ruled_out": int((state.status == "rest").sum()), "active": int(state.active.sum()),
             "negative": int((state.values < 0).sum()), "reliability": reliability(state),
@@ -519,7 +555,7 @@ def check_constants():
             ("WHICH", WHICH, WHICH in ("lowest", "highest"), "lowest or highest"),
             ("BOUND", BOUND, BOUND in BOUNDS, " or ".join(BOUNDS)),
             ("DEEPEST", DEEPEST, 0 < DEEPEST <= 1, "more than 0, at most 1"),
-            ("SAMPLER", SAMPLER, SAMPLER in ("shared", "paper"), "shared or paper"),
+            ("SAMPLER", SAMPLER, SAMPLER in ("guided", "shared", "paper"), "guided, shared or paper"),
             ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
@@ -539,17 +575,19 @@ def main():
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     layers, channels = evaluator.layers, evaluator.channels
+    settings.require("MEASURE", MEASURE, MEASURE in ablation.MEASURES, " or ".join(ablation.MEASURES))
+    guided = SAMPLER == "guided" and hasattr(evaluator, "first_order")  # a network that is not cut has no guesses
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
-        "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
+        "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "MEASURE", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "DEEPEST", "SAMPLER", "SINGLES", "BOUND", "DELTA", "EPS", "LOOK_EVERY")}
     run |= {"network": model.digest(network), "images": datasets.digest(faces)}
     state, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
     fills = ablation.fill_values(evaluator, faces, REMOVAL)
-    value = ablation.BatchAccuracy(evaluator, fills, faces, IMAGES_PER_ROUND)
+    value = ablation.BatchValue(evaluator, fills, faces, IMAGES_PER_ROUND, MEASURE)
     started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
 
     def interrupt(number, _):  # heeded between rounds, when the state is whole
@@ -576,7 +614,8 @@ def main():
 
     with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True, disable=team.rank > 0) as bar:
         state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, sampler=SAMPLER, singles=SINGLES, deepest=DEEPEST,
+                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, sampler="paper" if SAMPLER == "paper" else "shared",
+                             singles=SINGLES, guess=value.guess if guided else None, deepest=DEEPEST,
                              chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=state, on_round=on_round)
     team.part()
     if team.rank > 0:

@@ -120,18 +120,18 @@ class Coalitions:
                 continue
             outputs = [relu(value) if conv and conv.low == 0 else value for conv, value in zip(step.filters, inputs)]
             outputs = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
-            by_channel = torch.ones(outputs.shape[1], device=self.device), torch.zeros(outputs.shape[1], device=self.device)
+            scales, offsets = outputs.new_ones(outputs.shape[1], 1, 1), outputs.new_zeros(outputs.shape[1], 1, 1)
             for conv, channels in zip(step.filters, step.channels):
                 if conv:
-                    by_channel[0][channels], by_channel[1][channels] = scale[conv.players], offset[conv.players]
-            left = torch.addcmul(by_channel[1][:, None, None], outputs, by_channel[0][:, None, None])
+                    scales[channels, 0, 0], offsets[channels, 0, 0] = scale[conv.players], offset[conv.players]
+            left = torch.addcmul(offsets, outputs, scales)  # in one pass, and cheap to go back through
             if not left.requires_grad:
                 left.requires_grad_()
             gates.append((step, outputs.detach(), left))
             values.append(left)
         margins = margins_of(values[-1], labels)
         gradients = torch.autograd.grad(margins.sum(), [left for *_, left in gates], allow_unused=True)
-        changes = torch.zeros((len(images), len(scale)), device=self.device)
+        changes = images.new_zeros(len(images), len(scale))
         for (step, outputs, _), gradient in zip(gates, gradients):
             if gradient is not None:
                 total, weighted = gradient.sum((2, 3)), (gradient * outputs).sum((2, 3))  # (B, channels)

@@ -5,8 +5,9 @@
 Times, in one run and interleaved: the network as it is, on all images at once and on as many at a time
 as suits ours; a masked forward for every coalition; the earlier reimplementation's way (for
 every evaluation a new loader with two workers that decodes the images, then a masked forward in the
-default memory layout); and ours, along the removals of one order. Prints medians over repeats and
-where our time goes, and writes RECORDS_DIR/bench.json. Weights are random: time does not depend on them.
+default memory layout); and ours, along the removals of one order, by single removals from one coalition,
+and by one guess of all filters' marginals there. Prints medians over repeats and where our time goes, and
+writes RECORDS_DIR/bench.json. Weights are random: time does not depend on them.
 """
 
 import copy
@@ -135,29 +136,42 @@ def main():
         for start in range(0, len(keep), ours.chunk):  # as mab.py calls it
             accuracy(ours.logits(keep[start:start + ours.chunk]))
 
-    ways = {"plain": plain, "plain_in_parts": plain_in_parts, "naive": naive, "earlier": earlier, "shared": shared}
+    def singles(keep):
+        ours.see(images, fills)
+        flipped = np.repeat(keep[-1:], len(keep), 0)
+        flipped[np.arange(len(keep)), rng.permutation(len(fills))[:len(keep)]] ^= True
+        accuracy(ours.logits(flipped))
+
+    def guess(keep):
+        ours.see(images, fills)
+        ours.first_order(keep[-1], male)
+
+    ways = {"plain": plain, "plain_in_parts": plain_in_parts, "naive": naive, "earlier": earlier, "shared": shared,
+            "singles": singles, "guess": guess}
+    many = ("shared", "singles")  # evaluate REMOVALS + 1 coalitions
     times = {name: [] for name in ways}
     with torch.no_grad():
         for repeat in tqdm(range(REPEATS + 1), "bench.py", unit=" repeats"):
             for name, measure in ways.items():
                 keep = removals()
-                if name != "shared":
+                if name not in many:
                     measure(keep)  # so that none pays for the caches that the one before left; ours pays for its own
                 before = time.perf_counter()
                 measure(keep)
                 if repeat:  # the first warms up
-                    times[name].append((time.perf_counter() - before) / (REMOVALS + 1 if name == "shared" else 1))
+                    times[name].append((time.perf_counter() - before) / (REMOVALS + 1 if name in many else 1))
         spent = time_by_kind(lambda: shared(removals()), device)
     ms = {name: 1000 * float(np.median(some)) for name, some in times.items()}
     at_once, images_at_once, share = ours.coalitions_at_once, ours.images_at_once, suffix_share(ours, images)
     records.save({f"{RECORDS_DIR}/bench.json": {
         **records.about(settings.chosen(globals()), time.time() - started, str(device)),
         **{f"{name}_ms": value for name, value in ms.items()},
-        "suffix_share": share, "spent": spent, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
+        "evaluations_a_guess": ms["guess"] / ms["singles"], "suffix_share": share, "spent": spent, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
         "coalitions_at_once": at_once, "images_at_once": images_at_once, "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}})
     for name, value in ms.items():
-        print(f"{name:14} {value:9.2f} ms an evaluation, {ms['plain'] / value:6.2f} x a plain forward's speed")
+        what = "a guess of all marginals" if name == "guess" else "an evaluation"
+        print(f"{name:14} {value:9.2f} ms {what}, {ms['plain'] / value:6.2f} x a plain forward's speed")
     print(f"Share of a forward behind a removed filter: {share:.3f}. Ours takes {ms['shared'] / share / ms['plain']:.2f} of share x plain.")
     print("Where its time goes: " + ", ".join(f"{kind} {part:.0%}" for kind, part in spent.items()) + ".")
 

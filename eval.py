@@ -167,7 +167,7 @@ def draw_values(values, removed, certified, layers):
         left.scatter(rank[mask], values[mask], **style)
         right.scatter(values[mask], depth[mask], **style)
     left.set(title=f"{(values < 0).sum()} of {len(values)} values are negative", xlabel="filters, sorted by value",
-             ylabel="Shapley value (share of accuracy)")
+             ylabel="Shapley value")
     right.set(title="by layer", xlabel="Shapley value", yticks=range(len(names)))
     right.set_yticklabels(names, fontsize=6)
     right.xaxis.get_major_locator().set_params(nbins=5)  # more labels would run into each other

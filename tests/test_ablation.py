@@ -336,22 +336,122 @@ def test_mean_fills_are_means_over_all_images(network, evaluator, faces):
     assert (ablation.fill_values(evaluator, faces, "zero") == 0).all()
 
 
-def test_batch_accuracy(squeezenet, faces):
+def test_value_of_a_batch(squeezenet, faces):
     some = ablation.Coalitions(squeezenet, 80)
     fills = torch.zeros(len(some.layers))
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1] = False
-    value = ablation.BatchAccuracy(some, fills, faces, len(faces.male))  # a batch of all the faces
+    value = ablation.BatchValue(some, fills, faces, len(faces.male), "accuracy")  # a batch of all the faces
     with torch.no_grad():
         right = (squeezenet(normalise(faces.images, "cpu")).argmax(1) == faces.male).float().mean()
     assert value(keep, 3)[0] == pytest.approx(right.item())
     assert value(keep, 3)[1] == 0.5  # everything removed: one answer for all
-    small = ablation.BatchAccuracy(some, fills, faces, 8)
+    small = ablation.BatchValue(some, fills, faces, 8, "accuracy")
     assert np.array_equal(small(keep, 3), small(keep, 3))
-    seen = {small.labels.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
+    seen = {small.batch.male.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
     assert seen == {4}  # the same number from each group
     with pytest.raises(Stop):
-        ablation.BatchAccuracy(some, fills, faces, 28)
+        ablation.BatchValue(some, fills, faces, 28, "accuracy")
+
+
+def test_margins_of_are_those_of_the_right_class():
+    logits, labels = torch.randn((3, 7, 4), generator=torch.Generator().manual_seed(0)), torch.arange(7) % 4
+    for t, b in np.ndindex(3, 7):
+        row, label = logits[t, b].tolist(), int(labels[b])
+        expected = row.pop(label) - max(row)
+        assert ablation.margins_of(logits, labels)[t, b].item() == pytest.approx(expected)
+
+
+def test_measures_are_what_they_say(faces):
+    """Against the definitions, image by image, with ties among the margins."""
+    margins = torch.randint(-3, 4, (2, 24), generator=torch.Generator().manual_seed(0)).float()
+    found = {name: measure(margins, faces) for name, measure in ablation.MEASURES.items()}
+    group, half = faces.group.numpy(), ablation.SOFTNESS
+
+    def step(x):
+        return 0.5 * (x > 0) + 0.5 * (x >= 0)
+
+    def soft(x):
+        return 1 / (1 + np.exp(-x / half))
+
+    for t, row in enumerate(margins.double().numpy()):
+        assert found["accuracy"][t].item() == pytest.approx(step(row).mean())
+        assert found["soft_accuracy"][t].item() == pytest.approx(soft(row).mean())
+        probabilities = np.maximum(1 / (1 + np.exp(-row)), 0.01)
+        assert found["likelihood"][t].item() == pytest.approx(np.exp(np.log(probabilities).mean()))
+        assert found["worst_group"][t].item() == pytest.approx(min(soft(row[group == index]).mean() for index in range(4)))
+        male = np.where(faces.male.numpy() == 1, row, -row)  # by how much "male" exceeds "female"
+        for name, above in (("auc", step), ("smooth_auc", soft)):
+            races = [np.mean([above(male[i] - male[j]) for i in np.flatnonzero(group == men) for j in np.flatnonzero(group == women)])
+                     for men, women in ((0, 1), (2, 3))]
+            assert found[name][t].item() == pytest.approx(np.mean(races))
+
+
+def test_first_order_changes_are_those_of_small_removals(network, evaluator, faces):
+    """A filter's fill brought near to its output, or its output near to the fill it has: there first order is exact."""
+    some, images = copy.copy(evaluator), normalise(faces.images[:2], "cpu").double()
+    labels, rng = faces.male[:2], np.random.default_rng(0)
+    some.steps = model.cut(copy.deepcopy(network), images.shape[-1])
+    for step in some.steps:
+        if step.run:
+            step.run.double()
+    some.low = evaluator.low.double()
+    keep = rng.random(len(some.layers)) < 0.98
+    chosen = np.concatenate([rng.choice(np.flatnonzero(here), 5, replace=False) for here in (keep, ~keep)])
+    fills = torch.rand(len(some.layers), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 10
+    some.see(images, fills)
+    some.images_at_once = 4  # parts of one image
+    margins, changes = some.first_order(keep, labels)
+    smooth = 0
+    for player in chosen:
+        conv = next(conv for step in some.steps for conv in step.filters if conv and conv.players.start <= player < conv.players.stop)
+
+        def margin(share):  # of the way from the fill to the output
+            values = [images]
+            for step in some.steps[1:]:
+                inputs = [values[source] for source in step.inputs]
+                if step.run:
+                    values.append(step.run(*inputs))
+                    continue
+                outputs = []
+                for filters, value in zip(step.filters, inputs):
+                    if filters:
+                        working = torch.from_numpy(keep[filters.players])[:, None, None]
+                        value = value.clamp_min(filters.low)
+                        fill = fills[filters.players][:, None, None]
+                        left = torch.where(working, value, fill)
+                        if filters is conv:
+                            channel = player - conv.players.start
+                            left[:, channel] = fill[channel] + share * (value[:, channel] - fill[channel])
+                        value = left
+                    outputs.append(value)
+                values.append(torch.cat(outputs, 1))
+            return ablation.margins_of(values[-1], labels)
+
+        at, small = float(keep[player]), 1e-6
+        with torch.no_grad():
+            torch.testing.assert_close(margin(at), margins)
+            up, down = (margin(at + small) - margins) / small, (margins - margin(at - small)) / small
+        if torch.allclose(up, down, rtol=1e-3, atol=1e-5):  # else there is a kink, as where a pooling sees a constant fill
+            smooth += 1
+            torch.testing.assert_close(changes[:, player], up, rtol=1e-3, atol=1e-4)
+    assert smooth >= 5
+
+
+@pytest.mark.parametrize("measure", ["soft_accuracy", "smooth_auc"])
+def test_guesses_go_with_the_marginals(squeezenet, faces, measure):
+    some = ablation.Coalitions(squeezenet, 80)
+    value = ablation.BatchValue(some, ablation.fill_values(some, faces, "mean"), faces, 16, measure)
+    rng = np.random.default_rng(0)
+    keep = rng.random(len(some.layers)) < 0.97
+    players = np.concatenate([rng.choice(np.flatnonzero(here), 40, replace=False) for here in (keep, ~keep)])
+    flipped = np.repeat(keep[None], 80, 0)
+    flipped[np.arange(80), players] ^= True
+    true = np.where(keep[players], 1, -1) * (value(keep[None], 5)[0] - value(flipped, 5))
+    guessed = value.guess(keep, 5)
+    assert guessed.shape == (len(some.layers),) and guessed.dtype == np.float64
+    assert np.corrcoef(guessed[players], true)[0, 1] > 0.8
+    assert np.corrcoef(guessed[players[40:]], true[40:])[0, 1] > 0.5  # those that are put back
 
 
 def test_margins_equal_the_network(squeezenet, faces):

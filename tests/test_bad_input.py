@@ -210,7 +210,7 @@ WRONG = {
     "train_squeeze.py": "IMAGE_SIZE=0 IMAGE_SIZE=-5 IMAGE_SIZE=8 EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=-1 SEED=-1 "
                         "ARCH=resnet WEIGHTS=nowhere.pth CELEBA_FRAME=1,1,0,0 FAIRFACE_FRAME=0,0,2,2 "
                         "FAIRFACE_FRAME=0,0,nan,1 DEVICE=x",
-    "mab.py": "NO_SUCH=1 SEED=abc SEED=0.5 SEED=-1 DEVICE=x DEVICE=cuda:99 DEVICE=meta ARCH=resnet REMOVAL=x BOUND=x "
+    "mab.py": "NO_SUCH=1 SEED=abc SEED=0.5 SEED=-1 DEVICE=x DEVICE=cuda:99 DEVICE=meta ARCH=resnet REMOVAL=x BOUND=x MEASURE=x "
               "WHICH=x TOP_K=0 TOP_K=99999 IMAGES_PER_ROUND=13 IMAGES_PER_ROUND=0 IMAGES_PER_ROUND=-4 "
               "IMAGES_PER_ROUND=4000 MAX_ROUNDS=0 LOOK_EVERY=0 SAMPLER=x SINGLES=1 DEEPEST=0 DEEPEST=2 "
               "DELTA=2 DELTA=nan EPS=-1 TRUNCATION=nan "
@@ -315,7 +315,7 @@ def test_weights_of_another_network(ready, stops, state):
 
 @pytest.mark.parametrize("now, there", [
     ("SEED=1", 0), ("TOP_K=7", 100), ("WHICH=highest", "lowest"), ("REMOVAL=zero", "mean"), ("IMAGES_PER_ROUND=8", 16),
-    ("TRUNCATION=0.6", 0.53), ("BOUND=clt", "sequence"), ("SAMPLER=paper", "shared"), ("SINGLES=7", 160),
+    ("TRUNCATION=0.6", 0.53), ("BOUND=clt", "sequence"), ("SAMPLER=paper", "guided"), ("SINGLES=7", 96), ("MEASURE=auc", "accuracy"),
     ("DEEPEST=0.5", 0.25), ("DELTA=0.1", 0.05), ("EPS=0.01", 0.0001),
     ("FAIRFACE_FRAME=0.0,0.0,0.5,0.5", [0.0, 0.0, 1.0, 1.0])])
 def test_values_go_on_with_another_constant(done, stops, now, there):

@@ -66,7 +66,7 @@ def estimate(value, n, rounds=400, **options):
 ])
 def test_small_games_by_brute_force(value, n, sampler):
     found = estimate(value, n, rounds=3000, sampler=sampler)
-    standard_error = np.sqrt(found.m2) / np.maximum(found.samples, 1)
+    standard_error = np.sqrt(mab.squared_errors(found).sum(0))
     assert np.all(abs(found.values - exact_shapley(value, n)) <= 5 * standard_error + 1e-12)
 
 
@@ -75,27 +75,31 @@ def test_small_games_by_brute_force(value, n, sampler):
 def test_shared_coalitions_of_any_number_are_unbiased(window, singles):
     value = majority(np.array([4, 3, 2, 1, 1]), 5)
     found = estimate(value, 5, rounds=12000 // singles, sampler="shared", window=window, singles=singles)
-    standard_error = np.sqrt(found.m2) / np.maximum(found.samples, 1)
+    standard_error = np.sqrt(mab.squared_errors(found).sum(0))
     assert np.all(abs(found.values - exact_shapley(value, 5)) <= 4 * standard_error) and standard_error.max() < 0.02
 
 
 class Drawn:
-    """A generator whose next draws are given."""
+    """A generator whose next draws are given: the places that stand for windows, and the one whose coalition is shared."""
 
-    def __init__(self, offsets, share):
-        self.integers, self.random = lambda low, high: low + np.array(offsets), lambda: share
+    def __init__(self, offsets, shared):
+        self.offsets, self.shared = np.array(offsets), shared
+
+    def integers(self, low, high=None):
+        return int(self.shared * low) if high is None else low + self.offsets
 
 
 def shared_mean(value, n, players, truncation, places, window):
     """What _sample_shared is expected to give, over all that it can draw: (n,), NaN for filters that are not sampled."""
     sizes = [min(window, places - start) for start in range(0, places, window)]
-    steps = places * n * len(players)  # of the share: fine enough to hit each place of each player alike
+    steps = math.lcm(*range(1, places + 1))  # fine enough to hit each place alike, wherever the order is truncated
     total, count = 0.0, 0
     for order in itertools.permutations(range(n)):
         for offsets in itertools.product(*map(range, sizes)):
             for step in range(steps):
-                marginals, alive, _ = mab._sample_shared(lambda keep: value(keep, 0), np.array(players), np.array(order),
-                                                         Drawn(offsets, (step + 0.5) / steps), truncation, places, window, 2)
+                marginals, alive, _, _ = mab._sample_shared(
+                    lambda keep: value(keep, 0), np.array(players), np.array(order), Drawn(offsets, (step + 0.5) / steps),
+                    truncation, places, window, 2)
                 total, count = total + marginals * alive, count + 1
     return total / count
 
@@ -129,6 +133,78 @@ def test_both_samplers_mean_the_same_by_truncation():
     np.testing.assert_allclose(capped.values, weights * 4 / 31, rtol=1e-9)  # 0.1 x 31 places, rounded up
 
 
+# ----------------------------------------------------------------------------- guesses
+
+
+def pairs_game(n, seed=0):
+    """(value with a round's chance, Shapley values, first-order guess) of a game of weights and pairs."""
+    rng = np.random.default_rng(seed)
+    weights, pairs = rng.uniform(-0.2, 0.2, n), np.triu(rng.uniform(-0.1, 0.1, (n, n)) / n, 1)
+    pairs = pairs + pairs.T
+
+    def worth(round_seed):
+        return weights + np.random.default_rng(round_seed).choice([-0.2, 0.0, 0.2], n)
+
+    def value(keep, round_seed):
+        return keep @ worth(round_seed) + ((keep @ pairs) * keep).sum(1) / 2
+
+    def guess(keep, round_seed):  # knows the round's chance, as a gradient knows the images, but not the pairs
+        return 0.9 * worth(round_seed)
+
+    return value, weights + pairs.sum(1) / 2, guess
+
+
+@pytest.mark.parametrize("guess", [
+    lambda keep, seed: np.full(12, 0.3), lambda keep, seed: np.random.default_rng(seed).normal(0, 5, 12),
+    lambda keep, seed: np.where(keep, -0.2, 0.4), pairs_game(12)[2]], ids=["constant", "noise", "of who is gone", "good"])
+def test_values_are_unbiased_and_intervals_hold_whatever_the_guess(guess):
+    value, values, _ = pairs_game(12)
+    found = mab.tmab_shapley(value, 12, k=3, guess=guess, singles=5, value_range=(-0.6, 0.6), farthest_guess=0.2, max_rounds=4000,
+                             window=2)
+    error = np.sqrt(mab.squared_errors(found).sum(0))
+    assert np.all(abs(found.values - values) <= 4.5 * error) and error.max() < 0.03
+    assert np.all((found.ci_low <= values) & (values <= found.ci_high)) and found.guesses == found.rounds > 100
+    np.testing.assert_allclose(found.values, found.means.sum(0))
+
+
+def test_a_good_guess_makes_values_more_precise():
+    value, values, guess = pairs_game(60)
+    options = dict(k=3, singles=6, value_range=(-0.6, 0.6), farthest_guess=0.5, max_rounds=400)
+    plain, guided = (mab.tmab_shapley(value, 60, guess=some, **options) for some in (None, guess))
+    assert ((guided.values - values) ** 2).mean() < 0.4 * ((plain.values - values) ** 2).mean()
+    assert mab.squared_errors(guided).sum() < 0.4 * mab.squared_errors(plain).sum()
+
+
+def test_guesses_cover_whole_runs():
+    """The bandit with guesses, 60 runs: at most delta = 0.05 of them may miss at any look or certify wrongly."""
+    missed = wrong = certified = 0
+    for seed in range(60):
+        value, values, guess = pairs_game(10, seed)
+        ranked, misses, errors = np.sort(values), [], []
+
+        def look(state):
+            if state.rounds % 12 == 0:
+                misses.append(((state.ci_low > values) | (state.ci_high < values)).any())
+                errors.append((values[state.status == "top"] > ranked[2] + 0.02).any()
+                              or (values[state.status == "rest"] < ranked[3] - 0.02).any())
+
+        found = mab.tmab_shapley(value, 10, k=3, eps=0.01, guess=guess, singles=5, value_range=(-0.6, 0.6), farthest_guess=0.2,
+                                 max_rounds=600, seed=seed, on_round=look)
+        missed, wrong, certified = missed + any(misses), wrong + any(errors), certified + (found.status != "undecided").sum()
+    assert missed <= 3 and wrong <= 3 and certified > 100
+
+
+def test_bad_guesses():
+    value, _, guess = pairs_game(12)
+    for options in (dict(guess=lambda keep, seed: np.full(12, np.nan)), dict(guess=guess, sampler="paper"),
+                    dict(guess=guess, farthest_guess=0)):
+        with pytest.raises(ValueError, match="guess"):
+            mab.tmab_shapley(value, 12, k=3, value_range=(-1, 1), **options)
+
+
+# ----------------------------------------------------------------------------- who is sampled
+
+
 def test_shared_coalitions_prefer_close_filters_and_skip_decided_ones():
     weights = np.concatenate([[-0.3, -0.29, -0.28], np.linspace(0, 0.3, 57)])
 
@@ -159,7 +235,7 @@ def test_additive_game_is_exact_after_one_round(sampler):
 @pytest.mark.parametrize("sampler", ["paper", "shared"])
 def test_closed_forms_at_larger_n(value, expected, sampler):
     found = estimate(value, len(expected), rounds=1500, sampler=sampler)
-    standard_error = np.sqrt(found.m2) / np.maximum(found.samples, 1)
+    standard_error = np.sqrt(mab.squared_errors(found).sum(0))
     assert np.all(abs(found.values - expected) <= 5 * standard_error + 1e-12)
     everyone = np.ones((1, len(expected)), dtype=bool)
     if sampler == "paper":  # each order's marginals add up to V(all)
@@ -301,8 +377,8 @@ def test_intervals_hold_for_all_players_at_every_look(bound):
         sign = np.where(rng.random((300, 40)) < 0.8, 1, -1) * np.sign(mean)
         draws = sign * (rng.random((300, 40)) < jumps)
         for marginals in draws:
-            mab.update(state, marginals, np.zeros(40), (-1, 1), 0.1)
-            low, high = mab.BOUNDS[bound](state, (-1, 1), 0.1)
+            mab.update(state, marginals[None], np.zeros(40), 0.1)
+            low, high = mab.BOUNDS[bound](state, 0.1)
             missed |= bool(((low > mean) | (high < mean)).any())
         misses += missed
         assert (high - low).max() < 1.2  # they say something, too
@@ -329,7 +405,7 @@ def test_sequence_is_the_formula():
     sums = np.zeros(3)  # of the bets, bets times x, the losses
     past = []
     for row in samples:
-        mab.update(state, row, np.zeros(3), (-1, 1), 0.05)
+        mab.update(state, row[None], np.zeros(3), 0.05)
         x, t = row[1], len(past) + 1
         means = [sum(past[:i]) / (i + 1) for i in range(t + 1)]  # with one sample of 0, the middle, before the first
         variance = (1 + sum((past[i] - means[i + 1]) ** 2 for i in range(t - 1))) / t
@@ -338,15 +414,15 @@ def test_sequence_is_the_formula():
         sums += [bet / reach, bet / reach * x, (-math.log(1 - bet) - bet) * ((x - means[t - 1]) / reach) ** 2]
         past.append(x)
     centre, half = sums[1] / sums[0], (math.log(2 / alpha) + sums[2]) / sums[0]
-    low, high = mab.sequence(state, (-1, 1), 0.05)
+    low, high = mab.sequence(state, 0.05)
     assert (low[1], high[1]) == pytest.approx((centre - half, centre + half))
 
 
 def test_bernstein_is_the_formula():
     state = mab.nothing_known(3, (-1, 1))
     for marginals in ([0.5, 0.0, 0.1], [0.25, 0.0, -0.2], [0.0, 0.0, 0.3]):
-        mab.update(state, np.array(marginals), np.zeros(3), (-1, 1), 0.05)
-    low, high = mab.bernstein(state, (-1, 1), 0.05)
+        mab.update(state, np.array([marginals]), np.zeros(3), 0.05)
+    low, high = mab.bernstein(state, 0.05)
     m, log = 3, math.log(2 / (0.05 / (2 * 3 * 3 * 4)))  # Maurer & Pontil's ln(2 / delta), delta of one side at this look
     half = math.sqrt(2 * np.var([0.1, -0.2, 0.3], ddof=1) * log / m) + 7 * 2 * log / (3 * (m - 1))
     assert (low[2], high[2]) == pytest.approx((0.2 / 3 - min(half, 2), 0.2 / 3 + min(half, 2)))
@@ -367,7 +443,7 @@ def test_truncation_zeroes_the_rest_of_an_order():
     sparse = mab.tmab_shapley(value, 10, k=3, max_rounds=1, truncation=0.55, window=3, chunk=1, sampler="paper")
     assert sparse.truncated.sum() == 4  # looked at after 0, 3 and 6 removals
     for active in np.eye(10, dtype=bool):  # the same place whoever is sampled
-        _, alive, _ = mab._sample_order(lambda keep: keep.mean(1), active, np.arange(10), 0.55, 11, 3, 4)
+        _, alive, _, _ = mab._sample_order(lambda keep: keep.mean(1), active, np.arange(10), 0.55, 11, 3, 4)
         assert alive[active] == (active.argmax() < 6)
 
 
@@ -406,12 +482,14 @@ def test_chunks_change_nothing(chunk, sampler):
     assert found.evaluations == expected.evaluations
 
 
-@pytest.mark.parametrize("sampler", ["paper", "shared"])
+@pytest.mark.parametrize("sampler", ["paper", "shared", "guided"])
 def test_same_seed_same_result_straight_or_resumed(sampler):
+    guess = (lambda keep, seed: np.random.default_rng(seed).normal(0, 0.1, 12)) if sampler == "guided" else None
+
     def value(keep, round_seed):
         return keep @ np.random.default_rng(round_seed).normal(0, 0.1, 12)
 
-    options = dict(k=3, seed=5, value_range=(-1, 1), sampler=sampler, singles=7)
+    options = dict(k=3, seed=5, value_range=(-1, 1), sampler="paper" if sampler == "paper" else "shared", guess=guess, singles=7)
     whole = mab.tmab_shapley(value, 12, max_rounds=30, **options)
     part = mab.tmab_shapley(value, 12, max_rounds=11, **options)
     resumed = mab.tmab_shapley(value, 12, max_rounds=30, state=part, **options)

@@ -93,7 +93,7 @@ def test_bench(run, tmp_path):
     result = run("bench.py", cwd=tmp_path)  # needs no trained network
     assert result.returncode == 0, result.stderr
     record = json.loads((records_of(tmp_path) / "bench.json").read_text())
-    assert min(record[f"{way}_ms"] for way in ("plain", "plain_in_parts", "naive", "earlier", "shared")) > 0
+    assert min(record[f"{way}_ms"] for way in ("plain", "plain_in_parts", "naive", "earlier", "shared", "singles", "guess")) > 0
     assert sum(record["spent"].values()) == pytest.approx(1) and record["peak_memory_gib"] > 0
     assert 0.1 < record["suffix_share"] < 0.4 and record["images"] == 8 and record["device"] == "cpu"
 

@@ -121,7 +121,7 @@ def bench_table(folder):
         return [text, *map(cell, benches)]
 
     def time(way):
-        return lambda bench: f"{bench[way]:.{0 if bench[way] > 100 else 1}f}"
+        return lambda bench: f"{bench[way]:.{0 if bench[way] > 100 else 1}f}" if way in bench else "not timed"
 
     def relative(way):
         return lambda bench: f"{bench['shared_ms'] / bench['suffix_share'] / bench[way]:.2f}"
@@ -135,6 +135,8 @@ def bench_table(folder):
          row("a masked forward for each coalition", time("naive_ms")),
          row("the earlier way: a new two-worker loader decodes the images, then a masked forward", time("earlier_ms")),
          row("**here**", lambda bench: f"**{time('shared_ms')(bench)}**"),
+         row("the same, for single removals from one coalition", time("singles_ms")),
+         row("a guess of all filters' marginals at a coalition", time("guess_ms")),
          row("**evaluations a second**", lambda bench: f"**{1000 / bench['shared_ms']:.1f}**"),
          row("times as fast as the earlier way", lambda bench: f"{bench['earlier_ms'] / bench['shared_ms']:.0f}"),
          row("share of the network behind a removed filter", lambda bench: f"{bench['suffix_share']:.2f}"),

@@ -10,6 +10,7 @@ runs of the bandit, which chooses by what it saw whom to sample on, and whether 
 wrongly. Prints the shares and the widths, and writes RECORDS_DIR/coverage.json.
 """
 
+import itertools
 import time
 
 import numpy as np
@@ -70,8 +71,8 @@ def one_run(draw, value, rng):
     return found
 
 
-def whole_run(bound, seed, n, k=5, eps=0.005):
-    """tmab_shapley on a game with pairs, a new one in each run.
+def whole_run(bound, seed, n, guided, k=5, eps=0.005):
+    """tmab_shapley on a game with pairs, a new one in each run; guided: by guesses that know chance, but no pairs.
 
     Returns whether, at any look, an interval missed, and a player was certified wrongly; mean widths at an early
     look and in the end; and how many players were certified.
@@ -82,9 +83,11 @@ def whole_run(bound, seed, n, k=5, eps=0.005):
     values = weights + pairs.sum(1) / 2  # Shapley: of each pair's worth, half to either
     ranked, missed, wrong, widths = np.sort(values), [], [], []
 
+    def worth(round_seed):
+        return weights + np.random.default_rng(round_seed).choice([-0.2, 0.0, 0.2], n, p=[0.1, 0.8, 0.1])
+
     def value(keep, round_seed):
-        chance = np.random.default_rng(round_seed).choice([-0.2, 0.0, 0.2], n, p=[0.1, 0.8, 0.1])
-        return keep @ (weights + chance) + ((keep @ pairs) * keep).sum(1) / 2
+        return keep @ worth(round_seed) + ((keep @ pairs) * keep).sum(1) / 2
 
     def look(state):
         if state.rounds % LOOK_EVERY == 0 or state.rounds == ROUNDS:
@@ -94,7 +97,8 @@ def whole_run(bound, seed, n, k=5, eps=0.005):
             widths.append(float((state.ci_high - state.ci_low).mean()))
 
     state = mab.tmab_shapley(value, n, k=k, eps=eps, delta=DELTA, value_range=(-0.7, 0.7), bound=bound, max_rounds=ROUNDS,
-                             seed=int(rng.integers(2 ** 32)), singles=n // 2, look_every=LOOK_EVERY, on_round=look)
+                             seed=int(rng.integers(2 ** 32)), singles=n // 2,
+                             guess=(lambda keep, round_seed: worth(round_seed)) if guided else None, look_every=LOOK_EVERY, on_round=look)
     early = widths[min(ROUNDS // LOOK_EVERY // 10, len(widths) - 1)]
     return any(missed), any(wrong), early, widths[-1], (state.status != "undecided").sum()
 
@@ -114,11 +118,11 @@ def main():
             widths = np.mean([run[bound][1] for run in runs], axis=0)
             table.append({"game": draw.__name__, "bound": bound, "missed": float(np.mean([run[bound][0] for run in runs])),
                           "width_early": float(widths[len(widths) // 10]), "width": float(widths[-1])})
-    for bound in mab.BOUNDS:
-        runs = [whole_run(bound, [SEED, len(GAMES), run], BANDIT_PLAYERS)
-                for run in tqdm(range(BANDIT_RUNS), f"coverage.py bandit {bound}", unit=" runs", leave=False)]
+    for game, bound in itertools.product(("bandit", "guided bandit"), mab.BOUNDS):
+        runs = [whole_run(bound, [SEED, len(GAMES), run], BANDIT_PLAYERS, game == "guided bandit")
+                for run in tqdm(range(BANDIT_RUNS), f"coverage.py {game} {bound}", unit=" runs", leave=False)]
         missed, wrong, early, late, certified = np.mean(runs, axis=0)
-        table.append({"game": "bandit", "bound": bound, "missed": missed, "width_early": early, "width": late,
+        table.append({"game": game, "bound": bound, "missed": missed, "width_early": early, "width": late,
                       "wrong": wrong, "certified": certified})
     look_early = LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1)
     records.save({f"{RECORDS_DIR}/coverage.json": {
@@ -128,7 +132,7 @@ def main():
           f"is promised), and the mean width after {look_early} rounds and in the end:")
     for row in table:
         line = f"{row['game']:16} {row['bound']:10} {row['missed']:6.3f}   {row['width_early']:.4f}  {row['width']:.4f}"
-        if row["game"] == "bandit":
+        if "certified" in row:
             line += f"   certified {row['certified']:.1f} of {BANDIT_PLAYERS}, wrongly in a share {row['wrong']:.3f} of runs"
         print(line)
 

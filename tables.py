@@ -150,14 +150,14 @@ def coverage_table(folder):
     """How often each interval missed on games with known values, and how wide it was."""
     record = load_json(f"{folder}/coverage.json", "coverage.py")
     constants, table = record["constants"], pd.DataFrame(record["table"])
-    rows = []
+    rows, names = [], table["bound"].unique()
     for game, bounds in table.groupby("game", sort=False):
-        name = (f"{constants['BANDIT_RUNS']:,} whole runs of the bandit, {constants['BANDIT_PLAYERS']} players" if game == "bandit"
+        name = (f"{constants['BANDIT_RUNS']:,} whole runs of the {game}, {constants['BANDIT_PLAYERS']} players" if "bandit" in game
                 else f"{game.replace('_', ' ')}, {constants['PLAYERS']} players")
         rows.append([name, *(f"{missed:.1%}" for missed in bounds["missed"]), *(f"{width:.4f}" for width in bounds["width"])])
-    bandit, names = table[table["game"] == "bandit"], table["bound"].unique()
-    rows += [["... players that it certified", *(f"{number:.1f}" for number in bandit["certified"]), "", "", ""],
-             ["... runs that certified a player wrongly", *(f"{wrong:.1%}" for wrong in bandit["wrong"]), "", "", ""]]
+        if "bandit" in game:
+            rows += [["... players that it certified", *(f"{number:.1f}" for number in bounds["certified"]), "", "", ""],
+                     ["... runs that certified a player wrongly", *(f"{wrong:.1%}" for wrong in bounds["wrong"]), "", "", ""]]
     return _markdown([f"{constants['RUNS']:,} runs of {constants['ROUNDS']:,} rounds",
                       *(f"{name}: runs with a miss" for name in names),
                       *(f"{name}: mean width in the end" for name in names)], rows)

@@ -84,8 +84,8 @@ def test_coverage(run, tmp_path):
     result = run("coverage.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     table = pd.DataFrame(json.loads((records_of(tmp_path) / "coverage.json").read_text())["table"])
-    assert len(table) == 15 and table["missed"].between(0, 1).all() and (table["width"] <= table["width_early"]).all()
-    assert table["certified"].notna().sum() == 3 and (table["wrong"].dropna() == 0).all()
+    assert len(table) == 18 and table["missed"].between(0, 1).all() and (table["width"] <= table["width_early"]).all()
+    assert table["certified"].notna().sum() == 6 and (table["wrong"].dropna() == 0).all()
     assert run("coverage.py", "--ROUNDS=5", cwd=tmp_path).returncode == 2
 
 

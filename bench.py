@@ -166,7 +166,8 @@ def main():
     records.save({f"{RECORDS_DIR}/bench.json": {
         **records.about(settings.chosen(globals()), time.time() - started, str(device)),
         **{f"{name}_ms": value for name, value in ms.items()},
-        "evaluations_a_guess": ms["guess"] / ms["singles"], "suffix_share": share, "spent": spent, "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
+        "evaluations_a_guess": ms["guess"] / ms["singles"], "suffix_share": share, "spent": spent,
+        "image_size": IMAGE_SIZE, "images": IMAGES, "arch": ARCH,
         "coalitions_at_once": at_once, "images_at_once": images_at_once, "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}})
     for name, value in ms.items():

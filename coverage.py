@@ -6,8 +6,8 @@ In each of RUNS runs, ROUNDS rounds of independent marginals are drawn for PLAYE
 BOUNDs look at the same samples every LOOK_EVERY rounds. A run misses if at any look the interval of any
 player is without its value. Bernstein and sequence promise that at most a share DELTA of runs does; clt
 promises it for one look at many samples, and is here to show what that is worth. Then the same for whole
-runs of the bandit, which chooses by what it saw whom to sample on, and whether it certifies a player
-wrongly. Prints the shares and the widths, and writes RECORDS_DIR/coverage.json.
+runs of the bandit, without and with guesses, which chooses by what it saw whom to sample on, and whether
+it certifies a player wrongly. Prints the shares and the widths, and writes RECORDS_DIR/coverage.json.
 """
 
 import itertools

@@ -35,7 +35,7 @@ WHICH = "lowest"        # lowest: the filters that harm most; highest: those tha
 MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood, worst_group, auc, smooth_auc
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
 IMAGES_PER_ROUND = 128  # the images that V(S) is measured on, new ones in each round; few are too coarse to truncate by
-TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5
+TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5. Lower for worst_group and likelihood
 DEEPEST = 0.25          # share of the filters after whose removal the rest counts as 0 whatever V is
 # the estimator
 SAMPLER = "guided"      # guided: as shared, with guesses of all marginals from a gradient; shared: filters removed singly

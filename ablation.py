@@ -405,22 +405,50 @@ def worst_group(margins, faces):
                         for group in faces.group.unique().tolist()]).amin(0)
 
 
-def auc(margins, faces, above=lambda margins: margins.sign() / 2 + 0.5):
-    """AUC within race: the chance that a man looks more like one than a woman of his race; mean of the races."""
+RACES = list(dict.fromkeys(race for race, _ in GROUPS))
+
+
+def auc(margins, faces, pairs=tuple(zip(RACES, RACES)), above=lambda margins: margins.sign() / 2 + 0.5):
+    """AUC within race: the chance that a man looks more like one than a woman of his race; mean of the races.
+
+    pairs: other pairs of races (of the men, of the women) to average over. In a large batch each face is compared with
+    some 50 others, not with all: the same mean, at a cost that grows as the batch.
+    """
     found = []
-    for race in dict.fromkeys(race for race, _ in GROUPS):
-        men, women = (margins[..., faces.group == GROUPS.index((race, gender))] for gender in ("Male", "Female"))
-        found.append(above(men[..., :, None] + women[..., None, :]).mean((-2, -1)))  # a woman's margin is that of "female"
+    for of_men, of_women in pairs:
+        men, women = (margins[..., faces.group == GROUPS.index(group)] for group in ((of_men, "Male"), (of_women, "Female")))
+        parts = -(-min(men.shape[-1], women.shape[-1]) // 50)
+        blocks = zip(men.tensor_split(parts, -1), women.tensor_split(parts, -1))  # a woman's margin is that of "female"
+        found.append(sum(above(some[..., :, None] + others[..., None, :]).mean((-2, -1)) for some, others in blocks) / parts)
     return torch.stack(found).mean(0)
 
 
-def smooth_auc(margins, faces):
+def smooth_auc(margins, faces, pairs=tuple(zip(RACES, RACES))):
     """AUC within race with a sigmoid in place of the step."""
-    return auc(margins, faces, lambda margins: (margins / SOFTNESS).sigmoid())
+    return auc(margins, faces, pairs, lambda margins: (margins / SOFTNESS).sigmoid())
+
+
+def smooth_auc_all(margins, faces):
+    """As smooth_auc, men of each race against women of each: high if one threshold, wherever it is, serves all groups."""
+    return smooth_auc(margins, faces, tuple((of_men, of_women) for of_men in RACES for of_women in RACES))
 
 
 MEASURES = {measure.__name__: measure  # (T, B) margins, Faces -> (T,) in [0, 1]
-            for measure in (accuracy, soft_accuracy, likelihood, worst_group, auc, smooth_auc)}
+            for measure in (accuracy, soft_accuracy, likelihood, worst_group, auc, smooth_auc, smooth_auc_all)}
+
+
+def value(evaluator, keep, faces, measure):
+    """V of T coalitions on the faces that the evaluator sees: keep (T, n_filters) bool -> (T,) float64."""
+    return MEASURES[measure](margins_of(evaluator.logits(keep), faces.male), faces).double().cpu().numpy()
+
+
+def guess(evaluator, keep, faces, measure):
+    """The marginal of every filter at a coalition, to first order in the margins: keep (n_filters,) bool -> (n_filters,)."""
+    margins, changes = evaluator.first_order(keep, faces.male)
+    sign = torch.from_numpy(np.where(keep, 1, -1)).to(margins.device)
+    flipped = margins - sign[:, None] * changes.T  # (n_filters, B): when it is removed, or put back
+    gained = torch.cat([MEASURES[measure](margins[None], faces) - MEASURES[measure](some, faces) for some in flipped.split(256)])
+    return (sign * gained).double().cpu().numpy()
 
 
 class BatchValue:
@@ -433,7 +461,7 @@ class BatchValue:
         """measure: a name in MEASURES. Raises Stop on a number of images that cannot be."""
         if images_per_round < 1 or images_per_round % len(GROUPS):
             raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(GROUPS)}, the groups")
-        self.evaluator, self.fills, self.measure = evaluator, fills, MEASURES[measure]
+        self.evaluator, self.fills, self.measure = evaluator, fills, measure
         self.rows = [np.flatnonzero(faces.group.numpy() == group) for group in range(len(GROUPS))]
         self.per_group = images_per_round // len(GROUPS)
         if self.per_group > min(map(len, self.rows)):
@@ -446,15 +474,12 @@ class BatchValue:
     def __call__(self, keep, round_seed):
         """keep (T, n_filters) bool -> (T,) float64. One round_seed is one batch."""
         self._see(round_seed)
-        return self.measure(margins_of(self.evaluator.logits(keep), self.batch.male), self.batch).double().cpu().numpy()
+        return value(self.evaluator, keep, self.batch, self.measure)
 
     def guess(self, keep, round_seed):
-        """The marginal of every filter at a coalition, to first order in the margins: keep (n_filters,) bool -> (n_filters,)."""
+        """A guess of the marginal of every filter at a coalition: keep (n_filters,) bool -> (n_filters,)."""
         self._see(round_seed)
-        margins, changes = self.evaluator.first_order(keep, self.batch.male)
-        sign = torch.from_numpy(np.where(keep, 1, -1)).to(margins.device)
-        flipped = margins - sign[:, None] * changes.T  # (n_filters, B): when it is removed, or put back
-        return (sign * (self.measure(margins[None], self.batch) - self.measure(flipped, self.batch))).double().cpu().numpy()
+        return guess(self.evaluator, keep, self.batch, self.measure)
 
     def _see(self, round_seed):
         """Draw the round's batch, unless it is drawn already."""

@@ -4,12 +4,16 @@
 
 Filters go one by one, the most negative first, never a positive one. How many go is chosen on
 FairFace's choosing set: the fewest whose balanced accuracy is within one standard error of the best.
-The result is told on the report set, beside two controls: as many random filters, and a mere shift
-of the decision threshold, itself chosen on the choosing set. A repair counts only beyond both.
-Reads what mab.py wrote. Writes under RECORDS_DIR: eval.csv, eval.json, eval.png, values.png.
+The result is told on the report set, beside others, each chosen in the same way: a mere shift of the decision
+threshold, random filters, what rivals.py names, fine-tuning by finetune.py, and each of them with a shift.
+A repair counts only beyond those. The record counts how often the report set was opened, and when.
+Reads what mab.py wrote, and rivals.py and finetune.py if they have run. Writes under RECORDS_DIR: eval.csv,
+eval.json, eval.npz, and figures.
 """
 
+import copy
 import json
+import os
 import time
 
 import numpy as np
@@ -18,6 +22,7 @@ from tqdm import tqdm
 
 import ablation
 import datasets
+import figures
 import metrics
 import model
 import records
@@ -25,13 +30,11 @@ import settings
 from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
 
 # -----------------------------------------------------------------------------
-MAX_REMOVED = 50    # filters removed at most
+MAX_REMOVED = 60    # filters removed at most
 RANDOM_ORDERS = 10  # random removals to compare with
+OTHERS = ""         # with commas between, RECORDS_DIRs of further runs of mab.py on this network: their values are rivals
+OPEN_REPORT = True  # False: tell the choosing set in place of the report set, as long as anything is still to be settled
 # -----------------------------------------------------------------------------
-
-# Each is told as a change: (after, before).
-COMPARISONS = [("threshold", "nothing"), ("shapley", "nothing"), ("shapley", "random"), ("shapley", "threshold"),
-               ("shapley+threshold", "threshold"), ("shapley+threshold", "random+threshold")]
 
 
 def best_shift(margin, faces):
@@ -59,123 +62,99 @@ def removal_margins(evaluator, fills, order, faces, bar):
     return {split: ablation.margins(evaluator, fills, some, keep, bar) for split, some in faces.items()}
 
 
-def correct_calls(margins, faces, shifts=0.0):
-    """{split: (steps, N) margins} -> {split: (steps, N) bool}. shifts: one for all steps, or (steps,)."""
-    return {split: (some + np.reshape(shifts, (-1, 1)) > 0) == faces[split].male.numpy().astype(bool)
-            for split, some in margins.items()}
-
-
 def load_values(path):
-    """What mab.py found: values (n_filters,), which are certified to be among the k lowest, the run's settings. Raises Stop."""
+    """What mab.py found: the filters to remove, a DataFrame of them all, the run's settings. Raises Stop.
+
+    Those that stages of the run removed go first, in their order, then the others by value; but none that helps.
+    Columns: shapley, ci_low, ci_high, certified (whether the intervals prove it among the k lowest).
+    """
     arrays = records.load_npz(path, "mab.py")
     try:
-        values, certified, run = arrays["values"], arrays["status"] == "top", json.loads(str(arrays["run"]))
-        for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME", "TOP_K", "WHICH", "BOUND"):  # what is read of it here
+        run = json.loads(str(arrays["run"]))
+        for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME", "TOP_K", "WHICH", "BOUND", "MEASURE"):  # what is read of it
             run[name]
-        return values, certified & (run["WHICH"] == "lowest") & (run["BOUND"] != "clt"), run
-    except (KeyError, TypeError, ValueError):
+        promised = run["WHICH"] == "lowest" and run["BOUND"] != "clt"
+        filters = pd.DataFrame({"shapley": arrays["values"], "ci_low": arrays["ci_low"], "ci_high": arrays["ci_high"],
+                                "certified": (arrays["status"] == "top") & promised})
+        removed, lowest = arrays["removed"], arrays["lowest"]
+        filters.loc[removed, "shapley"] = lowest
+        rest = np.argsort(filters["shapley"].to_numpy(), kind="stable")
+        order = np.concatenate([removed, rest[~np.isin(rest, removed)]])
+        return order[filters["shapley"].to_numpy()[order] < 0], filters, run
+    except (KeyError, TypeError, ValueError, IndexError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
 
-def summary(curves, places):
-    """The curves on report and CelebA test images at `places`: a row for each name and group. Columns as in eval.csv.
-
-    A name with several places (random orders) has their mean, and the lowest and highest in place of an interval.
-    """
-    curves = curves[curves["split"] != "choose"].replace({"group": {"all": "CelebA test"}})
-    at = {place: rows for place, rows in curves.groupby(["method", "n_removed"])}
-    found = []
-    for name, some in places.items():
-        if some:
-            found.append(at[some[0]].assign(method=name))
-        if len(some) > 1:
-            accuracy = np.array([at[place]["accuracy"] for place in some])  # (orders, groups)
-            found[-1] = found[-1].assign(accuracy=accuracy.mean(0), ci_low=accuracy.min(0), ci_high=accuracy.max(0))
-    return pd.concat(found, ignore_index=True)
+def load_rivals(path, network):
+    """What rivals.py named for this network: {name: filters}; nothing if it has not run. Raises Stop."""
+    if not os.path.exists(path):
+        return {}
+    orders = records.load_npz(path, "rivals.py")
+    if json.loads(str(orders.pop("run", "{}"))).get("network") != network:
+        raise Stop(f"{path} is of another network; run rivals.py anew")
+    return orders
 
 
-def report(table, changes, auc, n_certified, k):
-    """Print what was found. n_certified: how many of the filters removed by value are among the k lowest for certain."""
-    print("Accuracy in % on FairFace's report set and CelebA's test set, with 95 % intervals.\n"
-          "In brackets, filters removed. shapley: those of lowest value; random: any, mean of all orders (lowest to highest);\n"
-          "threshold: decision threshold shifted; +threshold: both, chosen together. All chosen on the choosing set.\n")
-    print(pd.DataFrame({f"{name} ({rows['n_removed'].iloc[0]})": metrics.percent(rows)
-                        for name, rows in table.groupby("method", sort=False)}, index=table["group"].unique()).to_string())
-    print("\nChanges in points on the report set, with 95 % intervals:\n")
-    print(pd.DataFrame({name: metrics.percent(change) for name, change in changes.items()},
-                       index=changes["shapley against nothing"]["group"]).rename_axis(None).T.to_string())
-    print("\nAUC within race (no threshold moves it), change by removing the negative filters: "
-          + "; ".join(f"{race} faces {text}" for race, text in zip(auc["group"], metrics.percent(auc))))
-    n_removed = int(table.loc[table["method"] == "shapley", "n_removed"].iloc[0])
-    if n_removed:
-        print(f"\nOf the negative filters removed ({n_removed}), {n_certified} are certified by mab.py's intervals to be among "
+def load_finetuned(path, network):
+    """What finetune.py made of this network: {name: [state dict after each epoch]}; nothing if it has not run. Raises Stop."""
+    if not os.path.exists(path):
+        return {}
+    states = model.read(path)
+    if states.pop("network", None) != network:
+        raise Stop(f"{path} is of another network; run finetune.py anew")
+    return states
+
+
+def finetuned_margins(network, states, image_size, fills, faces, bar):
+    """Margins as from removal_margins, of a network after one epoch after another."""
+    found = {split: [] for split in faces}
+    for state in states:
+        network.load_state_dict(state)
+        evaluator = ablation.evaluator(network, image_size)
+        whole = np.ones((1, len(fills)), dtype=bool)
+        for split, some in faces.items():
+            found[split].append(ablation.margins(evaluator, fills, some, whole, bar))
+    return {split: np.concatenate(some) for split, some in found.items()}
+
+
+def compared(rows):
+    """Which rows of the table are told as a change, (after, before): all against doing nothing, and the values against all."""
+    found = [(row, "nothing") for row in rows if row != "nothing"] + [("shapley", "threshold"), ("shapley+threshold", "threshold")]
+    for row in rows:
+        name, plus, _ = row.partition("+")
+        if name not in ("nothing", "threshold", "shapley"):
+            found.append((f"shapley{plus and '+threshold'}", row))
+    return found
+
+
+def opened(path, network):
+    """The earlier openings of the report set for this network, and this one."""
+    earlier = records.load_json(path, "eval.py") if os.path.exists(path) else {}
+    earlier = earlier.get("report_opened", []) if earlier.get("run", {}).get("network") == network else []
+    return [*earlier, {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": records.commit()}]
+
+
+def report(table, changes, certified, k, where, openings):
+    """Print what was found. certified: (removed,) bool, which of the filters removed are among the k lowest for certain."""
+    print(f"Scores in % on FairFace's {where}, and accuracy on CelebA's test set. In brackets, filters removed (epochs, of "
+          f"fine-tuning).\nHow many, and the shift of '+threshold', were chosen on the choosing set.\n")
+    wide = table.pivot_table(index="row", columns="group", values="value", sort=False) * 100
+    wide.index = [f"{row} ({table.loc[table['row'] == row, 'steps'].iloc[0]:g})" for row in wide.index]
+    print(wide.rename_axis(columns=None).to_string(float_format="{:.1f}".format))
+    print("\nChanges in points, with 95 % intervals over the images:\n")
+    for name in ("threshold against nothing", "shapley against nothing", "shapley+threshold against nothing",
+                 "shapley+threshold against threshold", "shapley+threshold against random+threshold"):
+        if name in changes:
+            told = changes[name].set_index("group").loc[["black women", "balanced", "AUC black", "CelebA test"]]
+            print(f"{name}: " + "; ".join(f"{group} {text}" for group, text in zip(told.index, metrics.percent(told))))
+    if len(certified):
+        print(f"\nOf the negative filters removed ({len(certified)}), {certified.sum()} are certified by mab.py's intervals to be among "
               f"the {k} lowest; the others are a best guess.")
     else:
         print("\nNo removal improves balanced accuracy on the choosing set by more than a standard error: none is made.")
-
-
-def draw_curves(curves, n_removed):
-    """Accuracy on the report set against the number of filters removed; a line at the chosen number."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-
-    def curve(method, split, group):
-        rows = curves[(curves["method"] == method) & (curves["split"] == split) & (curves["group"] == group)]
-        return rows["n_removed"].to_numpy(), *100 * rows[["accuracy", "ci_low", "ci_high"]].to_numpy().T
-
-    for name, line in zip(datasets.GROUP_NAMES, ("-", "--", "-.", ":")):
-        steps, accuracy, low, high = curve("shapley", "report", name)
-        left.plot(steps, accuracy, line, label=name)
-        left.fill_between(steps, low, high, alpha=0.15)
-    left.set(title="each group, negative filters removed", ylabel="accuracy in %, FairFace report set")
-    for method, line in (("shapley", "-"), ("shapley+threshold", "--")):
-        right.plot(*curve(method, "report", "balanced")[:2], line, label=metrics.METHODS[method])
-    for ending, colour in (("", "grey"), ("+threshold", "tan")):
-        random = [curve(f"random {index}{ending}", "report", "balanced")[1] for index in range(RANDOM_ORDERS)]
-        if random:
-            right.fill_between(steps, np.min(random, 0), np.max(random, 0), color=colour, alpha=0.3,
-                               label=f"{metrics.METHODS['random' + ending]}, range of {RANDOM_ORDERS}")
-    right.plot(*curve("shapley", "celeba", "all")[:2], "-.", color="black", linewidth=1, label="CelebA test, negative filters")
-    right.set(title="mean of the groups (balanced)")
-    for axis in (left, right):
-        axis.axvline(n_removed, color="black", linewidth=0.8)
-        axis.annotate(" chosen", (n_removed, 0.02), xycoords=("data", "axes fraction"))
-        axis.set(xlabel="filters removed, most negative first")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    return figure
-
-
-def draw_values(values, removed, certified, layers):
-    """The distribution of values, and in which layers the removed filters lie. certified: (n_filters,) bool."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    rank = np.argsort(np.argsort(values))
-    names = list(dict.fromkeys(layers))
-    depth = np.array([names.index(layer) for layer in layers])
-    is_removed = np.isin(np.arange(len(values)), removed)
-    for mask, style in ((~is_removed, dict(color="grey", s=4, label="kept")),
-                        (is_removed & ~certified, dict(color="crimson", marker="x", s=24, label="removed, a best guess")),
-                        (is_removed & certified, dict(color="black", marker="P", s=30, label="removed, certified"))):
-        if not mask.any():
-            continue
-        left.scatter(rank[mask], values[mask], **style)
-        right.scatter(values[mask], depth[mask], **style)
-    left.set(title=f"{(values < 0).sum()} of {len(values)} values are negative", xlabel="filters, sorted by value",
-             ylabel="Shapley value")
-    right.set(title="by layer", xlabel="Shapley value", yticks=range(len(names)))
-    right.set_yticklabels(names, fontsize=6)
-    right.xaxis.get_major_locator().set_params(nbins=5)  # more labels would run into each other
-    right.invert_yaxis()
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-    left.legend(fontsize=8)
-    return figure
+    if len(openings) > 1:
+        print(f"The report set has been opened {len(openings)} times for this network, first {openings[0]['when']}: "
+              "what was settled in between knew it.")
 
 
 def main():
@@ -183,14 +162,16 @@ def main():
     for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
         settings.require(name, value, value >= 0, "0 or more")
     device = model.device_of(DEVICE)
-    values, certified, run = load_values(f"{RECORDS_DIR}/mab.npz")
+    order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
     network = model.load(weights, ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE, CELEBA_FRAME=CELEBA_FRAME).to(device)
     if model.digest(network) != run["network"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network than {weights}; "
                    "run train_squeeze.py, mab.py and eval.py with one new --RECORDS_DIR")
-    faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME)
-             for purpose in ("values", "choose", "report")}
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run["network"])
+    finetuned = load_finetuned(f"{RECORDS_DIR}/finetune.pth", run["network"])
+    purposes = ("values", "choose", "report") if OPEN_REPORT else ("values", "choose")
+    faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME) for purpose in purposes}
     faces["celeba"] = datasets.celeba(DATA_DIR, "test", IMAGE_SIZE, CELEBA_FRAME)
     if datasets.digest(faces["values"]) != run["images"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values from other images, or framed otherwise (FAIRFACE_FRAME was "
@@ -198,56 +179,71 @@ def main():
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     fills = ablation.fill_values(evaluator, faces.pop("values"), run["REMOVAL"])
 
-    # What each method calls right as filters go: correct[method][split] is (steps + 1, N) bool.
-    order = np.argsort(values, kind="stable")[:MAX_REMOVED]
-    order = order[values[order] < 0]
-    orders = {"shapley": order} | {  # mab.py's rounds draw from [SEED, round]: these are others
-        f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(len(values))[:len(order)]
-        for index in range(RANDOM_ORDERS)}
-    margins, shifts, correct = {}, {}, {}
-    images = sum(len(some.male) for some in faces.values())
-    with tqdm(total=images * len(orders), desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
-        for method, removed in orders.items():
-            margins[method] = removal_margins(evaluator, fills, removed, faces, bar)
-            shifts[method] = np.array([best_shift(margin, faces["choose"]) for margin in margins[method]["choose"]])
-            correct[method] = correct_calls(margins[method], faces)
-            correct[f"{method}+threshold"] = correct_calls(margins[method], faces, shifts[method])
+    # Each repair is a path of networks, from the one as it is: filters go one by one, or epochs are trained.
+    orders = {"shapley": order}
+    for folder in filter(None, OTHERS.split(",")):
+        order, _, other = load_values(f"{folder}/mab.npz")
+        if any(other[name] != run[name] for name in ("network", "images", "REMOVAL")):
+            raise Stop(f"OTHERS: {folder}/mab.npz is of another network, of other images, or of another REMOVAL")
+        orders[f"values of {os.path.basename(folder)}"] = order
+    random = {f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(len(fills))  # mab.py draws otherwise
+              for index in range(RANDOM_ORDERS)}
+    orders = {name: order[:MAX_REMOVED] for name, order in {**orders, **random, **rivals}.items()}
+    margins, images = {}, sum(len(some.male) for some in faces.values())
+    with tqdm(total=images * (sum(len(order) + 1 for order in orders.values()) + sum(map(len, finetuned.values()))),
+              desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
+        for path, order in orders.items():
+            margins[path] = removal_margins(evaluator, fills, order, faces, bar)
+        for path, states in finetuned.items():
+            after = finetuned_margins(copy.deepcopy(network), states, IMAGE_SIZE, fills, faces, bar)
+            margins[path] = {split: np.concatenate([margins["shapley"][split][:1], after[split]]) for split in faces}
 
-    # The choosing set chooses; the report set only tells. places: {row of the table: [(method, number removed)]}.
-    group = {split: some.group.numpy() for split, some in faces.items()}
-    alone, shifted = (metrics.fewest_within_one_se(correct[method]["choose"], group["choose"])
-                      for method in ("shapley", "shapley+threshold"))
-    places = {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)],
-              "random": [(f"random {index}", alone) for index in range(RANDOM_ORDERS)],
-              "shapley": [("shapley", alone)],
-              "random+threshold": [(f"random {index}+threshold", shifted) for index in range(RANDOM_ORDERS)],
-              "shapley+threshold": [("shapley+threshold", shifted)]}
-    right = {name: np.mean([correct[method]["report"][number] for method, number in some], axis=0)
-             for name, some in places.items() if some}
-    changes = {f"{after} against {before}": metrics.change(right[before], right[after], group["report"], SEED)
-               for after, before in COMPARISONS if after in right and before in right}
-    auc = metrics.auc_within_race(*(margins["shapley"]["report"][number] for number in (0, alone)),
-                                  group["report"], SEED)
+    # The choosing set chooses how far to go along each path; the report set only tells.
+    male, group = ({split: getattr(some, name).numpy() for split, some in faces.items()} for name in ("male", "group"))
+    told = "report" if OPEN_REPORT else "choose"
+    shifted, rows, curves = {}, {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)]}, []
+    for path, of_split in margins.items():
+        shifts = np.array([best_shift(some, faces["choose"]) for some in of_split["choose"]])
+        for ending, shift in (("", 0 * shifts), ("+threshold", shifts)):
+            shifted[path + ending] = {split: some + shift[:, None].astype(np.float32) for split, some in of_split.items()}
+            correct = {split: (some > 0) == (male[split] == 1) for split, some in shifted[path + ending].items()}
+            step = metrics.fewest_within_one_se(correct["choose"], group["choose"])
+            family = "random" if path in random else path
+            rows.setdefault(family + ending, []).append((path + ending, step))
+            curves += [metrics.accuracy(right, group[split]).assign(method=path + ending, n_removed=number, split=split)
+                       for split, some in correct.items() for number, right in enumerate(some)]
+    at = {split: {row: [np.stack([shifted[path][split][step] for path, step in some])] for row, some in rows.items()}
+          for split in (told, "celeba")}
 
-    curves = pd.concat([
-        metrics.accuracy(right, group[split]).assign(method=method, n_removed=n, split=split)
-        for method, splits in correct.items() for split, steps in splits.items() for n, right in enumerate(steps)])
+    def celeba_named(found):
+        return found.replace({"group": {"all": "CelebA test"}})
+
+    tables = [celeba_named(pd.concat([metrics.table(at[split][row], male[split], group[split], SEED) for split in at], ignore_index=True)
+                           ).assign(row=row, steps=np.mean([step for _, step in some])) for row, some in rows.items()]
+    changes = {f"{after} against {before}": celeba_named(pd.concat([
+        metrics.change(at[split][before], at[split][after], male[split], group[split], SEED) for split in at], ignore_index=True))
+        for after, before in compared(rows)}
+    table, curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
     curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
-    table = summary(curves, places)
-    removed = order[:alone]
+    removed = orders["shapley"][:rows["shapley"][0][1]]
+    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"]) if OPEN_REPORT else []
+    certified = filters["certified"].to_numpy()[removed]
+    drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
+             "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=evaluator.layers), removed)}
     records.save({
         f"{RECORDS_DIR}/eval.json": {
             **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
-            "n_removed": {name: some[0][1] for name, some in places.items() if some},
-            "shift": {"threshold": shifts["shapley"][0], "shapley+threshold": shifts["shapley"][shifted]},
-            "removed_filters": removed.tolist(), "removed_certified": certified[removed].tolist(),
-            "auc_within_race": auc.to_dict("records"),
+            "report_opened": openings, "told": told,
+            "steps": {row: [step for _, step in some] for row, some in rows.items()},
+            "removed_filters": removed.tolist(), "removed_certified": certified.tolist(),
             "table": table.to_dict("records"),
             "changes": {name: change.to_dict("records") for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
-        f"{RECORDS_DIR}/eval.png": draw_curves(curves, alone),
-        f"{RECORDS_DIR}/values.png": draw_values(values, removed, certified, evaluator.layers)})
-    report(table, changes, auc, int(certified[removed].sum()), run["TOP_K"])
+        f"{RECORDS_DIR}/eval.npz": {
+            **{f"{split}/{row}": some[0] for split in at for row, some in at[split].items()},
+            **{f"{name}/{split}": labels[split] for name, labels in (("male", male), ("group", group)) for split in at}},
+        **{f"{RECORDS_DIR}/{name}.{kind}": figure for name, figure in drawn.items() for kind in ("png", "pdf")}})
+    report(table, changes, certified, run["TOP_K"], "report set" if OPEN_REPORT else "choosing set", openings)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS
 TOP_K = 100             # its size
 WHICH = "lowest"        # lowest: the filters that harm most; highest: those that help most
 # the game
-MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood, worst_group, auc, smooth_auc
+MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood, worst_group, auc,
+                        # smooth_auc, smooth_auc_all
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
 IMAGES_PER_ROUND = 128  # the images that V(S) is measured on, new ones in each round; few are too coarse to truncate by
 TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5. Lower for worst_group and likelihood
@@ -45,7 +46,9 @@ BOUND = "sequence"      # sequence (anytime-valid), bernstein (the paper's) or c
 DELTA = 0.05            # chance that any interval ever misses
 EPS = 1e-4              # tolerance around the k-th value; the paper's
 # the budget
-MAX_ROUNDS = 1000       # random orders, if the set is not decided before; a higher number goes on
+MAX_ROUNDS = 1000       # random orders (in each stage), if the set is not decided before; a higher number goes on
+STAGES = 1              # times that the values are estimated; 1: the paper's. Before each further one, the filter of
+                        # the lowest value is removed for good, and the values are those of what is left
 LOOK_EVERY = 12         # rounds between looks at the intervals; torchrun's processes share out what lies between
 # -----------------------------------------------------------------------------
 
@@ -492,21 +495,60 @@ class Processes(Alone):
         self.distributed.destroy_process_group()
 
 
+@dataclass
+class Progress:
+    """A run of mab.py, from which it goes on: its stages so far."""
+
+    state: Estimate | None = None  # of the present stage
+    removed: tuple = ()            # filters that earlier stages removed, in order
+    lowest: tuple = ()             # their values, when they were
+    rounds: int = 0                # of earlier stages, as the next two
+    evaluations: int = 0
+    guesses: int = 0
+
+    @property
+    def stage(self):
+        return len(self.removed)
+
+    def total(self, name):
+        """Rounds, evaluations or guesses of all stages."""
+        return getattr(self, name) + (getattr(self.state, name) if self.state else 0)
+
+    def left(self, n_filters):
+        """(n_filters,) bool: those that earlier stages left."""
+        return ~np.isin(np.arange(n_filters), self.removed)
+
+    def values(self):
+        """(n_filters,): the latest value of each; of a removed filter, that by which it was."""
+        values = self.state.values.copy()
+        values[list(self.removed)] = self.lowest
+        return values
+
+    def next_stage(self):
+        """Remove the filter of the lowest value, and forget the values."""
+        values = self.state.values
+        lowest = int(np.argmin(np.where(self.left(len(values)), values, np.inf)))
+        return Progress(None, (*self.removed, lowest), (*self.lowest, float(values[lowest])),
+                        *(self.total(name) for name in ("rounds", "evaluations", "guesses")))
+
+
 def load_state(run):
-    """The saved Estimate, the seconds it took and the rounds that the tables are of, or (None, 0.0, 0).
+    """The saved Progress, the seconds it took and the rounds that the tables are of.
 
     Raises Stop if its run had other settings.
     """
     path, json_path = f"{RECORDS_DIR}/mab.npz", f"{RECORDS_DIR}/mab.json"
     if not os.path.exists(path):
-        return None, 0.0, 0
+        return Progress(), 0.0, 0
     arrays = records.load_npz(path, "mab.py")
     try:
         before = json.loads(str(arrays.pop("run")))
         if missing := sorted(run.keys() - before.keys()):
             raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
                        "give another --RECORDS_DIR to start anew")
-        state = Estimate(**arrays)
+        progress = Progress(removed=tuple(arrays.pop("removed").tolist()), lowest=tuple(arrays.pop("lowest").tolist()),
+                            **dict(zip(("rounds", "evaluations", "guesses"), arrays.pop("before").tolist(), strict=True)))
+        progress.state = state = Estimate(**arrays)
         state.rounds, state.evaluations, state.guesses = map(int, (state.rounds, state.evaluations, state.guesses))
         tables = records.load_json(json_path, "mab.py") if os.path.exists(json_path) else {"seconds": 0, "rounds": 0}
         seconds, tabled = float(tables["seconds"]), int(tables["rounds"])
@@ -517,30 +559,34 @@ def load_state(run):
     if changed:
         raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "
                    "or give another --RECORDS_DIR to start anew")
-    return state, seconds, tabled
+    return progress, seconds, tabled
 
 
-def save_state(state, run):
+def save_state(progress, run):
     """Write mab.npz, from which a run goes on."""
     records.save({f"{RECORDS_DIR}/mab.npz": {
-        "run": json.dumps(run), **{field.name: getattr(state, field.name) for field in fields(state)}}})
+        "run": json.dumps(run), "removed": np.array(progress.removed, dtype=int), "lowest": np.array(progress.lowest, dtype=float),
+        "before": np.array([progress.rounds, progress.evaluations, progress.guesses]),
+        **{field.name: getattr(progress.state, field.name) for field in fields(progress.state)}}})
 
 
-def save_tables(state, run, layers, channels, seconds, device, processes):
+def save_tables(progress, run, layers, channels, seconds, device, processes):
     """Write what is read of a run."""
     import pandas as pd
     import torch
 
+    state, stage = progress.state, np.zeros(len(layers), dtype=int)
+    stage[list(progress.removed)] = np.arange(1, progress.stage + 1)
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
-            "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": state.values,
+            "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": progress.values(),
             "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
-            "status": state.status}),
-        f"{RECORDS_DIR}/shapley_values.pkl": state.values,
+            "status": state.status, "removed": stage}),
+        f"{RECORDS_DIR}/shapley_values.pkl": progress.values(),
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
-            "processes": processes, "threads": torch.get_num_threads(), "rounds": state.rounds, "evaluations": state.evaluations,
-            "guesses": state.guesses, "decided": bool(state.decided),
+            "processes": processes, "threads": torch.get_num_threads(), "stages": progress.stage + 1,
+            **{name: progress.total(name) for name in ("rounds", "evaluations", "guesses")}, "decided": bool(state.decided),
             "filters": len(layers), "certified": int((state.status == "top").sum()),
             "ruled_out": int((state.status == "rest").sum()), "active": int(state.active.sum()),
             "negative": int((state.values < 0).sum()), "reliability": reliability(state),
@@ -559,6 +605,7 @@ def check_constants():
             ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
+            ("STAGES", STAGES, STAGES >= 1, "at least 1"),
             ("LOOK_EVERY", LOOK_EVERY, LOOK_EVERY >= 1, "at least 1")):
         settings.require(name, value, holds, rule)
 
@@ -585,10 +632,11 @@ def main():
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "MEASURE", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "DEEPEST", "SAMPLER", "SINGLES", "BOUND", "DELTA", "EPS", "LOOK_EVERY")}
     run |= {"network": model.digest(network), "images": datasets.digest(faces)}
-    state, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
+    run |= {"ROUNDS_A_STAGE": MAX_ROUNDS} if STAGES > 1 else {}
+    progress, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
     fills = ablation.fill_values(evaluator, faces, REMOVAL)
     value = ablation.BatchValue(evaluator, fills, faces, IMAGES_PER_ROUND, MEASURE)
-    started, rounds, evaluations = time.time(), state.rounds if state else 0, state.evaluations if state else 0
+    started, rounds, evaluations = time.time(), progress.total("rounds"), progress.total("evaluations")
 
     def interrupt(number, _):  # heeded between rounds, when the state is whole
         team.interrupted = True
@@ -600,33 +648,49 @@ def main():
         signal.signal(name, interrupt)
 
     def on_round(state):
-        stopping = team.stopping and state.rounds < MAX_ROUNDS and not state.decided
+        progress.state = state
+        complete = state.rounds == MAX_ROUNDS or state.decided
+        stopping = team.stopping and not (complete and progress.stage == STAGES - 1)
         if team.rank == 0:
-            save_state(state, run)
-            if stopping or state.rounds % LOOK_EVERY == 0:
-                save_tables(state, run, layers, channels, seconds + time.time() - started, str(device), team.size)
-            bar.set_postfix_str(f"{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
+            save_state(progress, run)
+            if stopping or STAGES == 1 and state.rounds % LOOK_EVERY == 0:
+                save_tables(progress, run, layers, channels, seconds + time.time() - started, str(device), team.size)
+            stage = f"stage {progress.stage + 1}, " if STAGES > 1 else ""
+            pace = (progress.total("evaluations") - evaluations) / (time.time() - started)
+            bar.set_postfix_str(f"{stage}{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
                                 f"reliability {reliability(state):.2f}, {truncated_share(state):.0%} "
-                                f"of an order truncated, {(state.evaluations - evaluations) / (time.time() - started):.0f} V/s")
+                                f"of an order truncated, {pace:.0f} V/s")
             bar.update()
         if stopping:
             raise KeyboardInterrupt
 
-    with tqdm(total=MAX_ROUNDS, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True, disable=team.rank > 0) as bar:
-        state = tmab_shapley(value, len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA, truncation=TRUNCATION,
-                             bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED, sampler="paper" if SAMPLER == "paper" else "shared",
-                             singles=SINGLES, guess=value.guess if guided else None, deepest=DEEPEST,
-                             chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=state, on_round=on_round)
+    with tqdm(total=MAX_ROUNDS * STAGES, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True,
+              disable=team.rank > 0) as bar:
+        while True:
+            left = progress.left(len(layers))  # the others are players still, who change nothing
+            progress.state = tmab_shapley(
+                lambda keep, round_seed: value(keep & left, round_seed), len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA,
+                truncation=TRUNCATION, bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED + progress.stage * 2**96,
+                sampler="paper" if SAMPLER == "paper" else "shared", singles=SINGLES,
+                guess=(lambda keep, round_seed: value.guess(keep & left, round_seed) * left) if guided else None, deepest=DEEPEST,
+                chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=progress.state, on_round=on_round)
+            if progress.stage >= STAGES - 1:
+                break
+            progress = progress.next_stage()
     team.part()
     if team.rank > 0:
         return
-    if state.rounds > rounds:
+    state = progress.state
+    if progress.total("rounds") > rounds:
         seconds += time.time() - started
-    if state.rounds != tabled:
-        save_tables(state, run, layers, channels, seconds, str(device), team.size)
-    if state.rounds == rounds:
+    if progress.total("rounds") != tabled:
+        save_tables(progress, run, layers, channels, seconds, str(device), team.size)
+    if progress.total("rounds") == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
               "on with it, or give another --RECORDS_DIR to start anew. It holds:")
+    if progress.removed:
+        print(f"{progress.stage} filters removed one by one, their values estimated anew before each: "
+              f"{', '.join(f'{layers[i]}[{channels[i]}]' for i in progress.removed[:5])}{', ...' if progress.stage > 5 else ''}. Of the last stage:")
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
           f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(layers)} values are "
           f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0.")

@@ -5,11 +5,13 @@ import pandas as pd
 
 from datasets import GROUP_NAMES, GROUPS
 
-# What is compared, as tables and figures name it.
-METHODS = {"nothing": "nothing removed", "threshold": "threshold shifted", "random": "random filters removed",
-           "shapley": "negative filters removed", "random+threshold": "random filters and threshold",
-           "shapley+threshold": "negative filters and threshold"}
+# What is compared, as tables and figures name it; "... and threshold" besides.
+METHODS = {"nothing": "nothing removed", "shapley": "negative filters removed", "random": "random filters removed",
+           "l2_norm": "smallest weights removed", "mean_activation": "least active removed",
+           "first_order": "gradient x activation", "leave_one_out": "leave-one-out", "greedy": "greedy removal",
+           "finetune_head": "head fine-tuned", "finetune": "all fine-tuned"}
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
+T = dict(enumerate([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262], 1))  # Student's, by degrees of freedom
 
 
 def wilson(hits, n):
@@ -58,47 +60,82 @@ def fewest_within_one_se(correct, group):
             return number
 
 
-def change(before, after, group, seed, resamples=2000):
-    """Change of accuracy, after - before, of each group and balanced, with paired bootstrap intervals.
+def scores(margins, male, group, weights):
+    """What a network is worth on a set of faces: {name: (D,)}, for D ways to weigh them.
 
-    before, after: (N,), whether each image is right, or how often (a mean over random removals); group (N,) int.
-    Columns: group, change, ci_low, ci_high. The intervals are over images, for the networks as they are.
+    margins (N,): a face is called male if it is above 0; male, group (N,) int; weights (D, N), adding up to 1 in each group.
+    The names: the groups' accuracies; "balanced", their mean; "worst", the lowest; "gap", the highest less the lowest;
+    "equalised odds", fairlearn's equalized_odds_difference between races: the larger of the differences of their true and their
+    false positive rates, positive being "male"; and of each race "AUC white", ...: the chance that a man's margin is
+    above a woman's, which no threshold moves. Of a set without groups (-1) the accuracy alone, "all".
     """
-    rng = np.random.default_rng(seed)
-    means, draws = [], []
-    for index in np.unique(group):
-        difference = after[group == index].astype(float) - before[group == index]
-        n = len(difference)
-        means.append(difference.mean())
-        draws.append(rng.multinomial(n, np.full(n, 1 / n), size=resamples) @ difference / n)
-    means.append(np.mean(means))
-    draws.append(np.mean(draws, axis=0))
-    low, high = np.percentile(draws, [2.5, 97.5], axis=1)
-    return pd.DataFrame({"group": [GROUP_NAMES[index] for index in np.unique(group)] + ["balanced"],
-                         "change": means, "ci_low": low, "ci_high": high})
-
-
-def auc_within_race(before, after, group, seed, resamples=2000):
-    """AUC among the faces of one race before and after, and its change with a paired bootstrap interval.
-
-    The AUC is the chance that a man's margin is above a woman's; no threshold moves it. before, after: (N,)
-    margins of the same images. Columns: group (the race), before, after, change, ci_low, ci_high.
-    """
-    rng = np.random.default_rng(seed)
-    rows = []
+    correct = (margins > 0) == (male == 1)
+    if group[0] < 0:
+        return {"all": weights @ correct}
+    members = [np.flatnonzero(group == index) for index in range(len(GROUPS))]
+    found = {name: weights[:, some] @ correct[some] for name, some in zip(GROUP_NAMES, members)}
+    accuracy = np.array(list(found.values()))
+    found |= {"balanced": accuracy.mean(0), "worst": accuracy.min(0), "gap": np.ptp(accuracy, axis=0)}
+    found["equalised odds"] = np.max([np.ptp([rate for (_, of), rate in zip(GROUPS, accuracy) if of == gender], axis=0)
+                                      for gender in ("Male", "Female")], axis=0)
     for race in dict.fromkeys(race for race, _ in GROUPS):
-        men, women = (np.flatnonzero(group == GROUPS.index((race, gender))) for gender in ("Male", "Female"))
-        above = [np.sign(margin[men][:, None] - margin[women]) / 2 + 0.5 for margin in (before, after)]  # (men, women)
-        draws_of_men, draws_of_women = (rng.multinomial(len(some), np.full(len(some), 1 / len(some)), size=resamples)
-                                        / len(some) for some in (men, women))
-        changes = ((draws_of_men @ (above[1] - above[0])) * draws_of_women).sum(1)
-        rows.append((race, above[0].mean(), above[1].mean(), above[1].mean() - above[0].mean(),
-                     *np.percentile(changes, [2.5, 97.5])))
-    return pd.DataFrame(rows, columns=["group", "before", "after", "change", "ci_low", "ci_high"])
+        men, women = (members[GROUPS.index((race, gender))] for gender in ("Male", "Female"))
+        above = np.sign(margins[men][:, None] - margins[women]) / 2 + 0.5  # (men, women)
+        found[f"AUC {race.lower()}"] = ((weights[:, men] @ above) * weights[:, women]).sum(1)
+    return found
+
+
+def table(margins, male, group, seed=0):
+    """All scores of a method, with 95 % intervals: margins as one side of `change`. Columns: group (the score's name), value,
+    ci_low, ci_high, n_images. The interval of one group of one training is Wilson's."""
+    found = _told([margins], male, group, seed)
+    n = {"all": len(group)} | {name: int((group == index).sum()) for index, name in enumerate(GROUP_NAMES)}
+    found["n_images"] = [n.get(name, len(group)) for name in found["group"]]
+    if len(margins) == 1:
+        grouped = found["group"].isin(n)
+        found.loc[grouped, "ci_low"], found.loc[grouped, "ci_high"] = wilson(
+            found["value"] * found["n_images"], found["n_images"])
+    return found[["group", "value", "ci_low", "ci_high", "n_images"]]
+
+
+def change(before, after, male, group, seed=0):
+    """Change of all scores, after - before, with paired 95 % intervals. Columns: group (the score's name), change, ci_low, ci_high.
+
+    before, after: one array for each training: (K, N), margins on the same N faces of K networks, whose scores are
+    averaged (K > 1 for random removals). Of one training, the interval is a bootstrap's over faces: it holds for the network as it is. Of
+    several, it adds up two variances: the bootstrap's, of the faces, and that of the mean over trainings (Student's
+    t). How faces and trainings act together is in both, so it is rather too wide.
+    """
+    return _told([after, before], male, group, seed).rename(columns={"value": "change"})
+
+
+def _told(sides, male, group, seed, resamples=2000):
+    """The scores of one side, or of the first less the second; as in table and change."""
+    rng = np.random.default_rng(seed)
+    weights = np.empty((1 + resamples, len(group)))  # the first row weighs all faces alike
+    for index in np.unique(group):
+        n = (group == index).sum()
+        weights[0, group == index] = 1 / n
+        weights[1:, group == index] = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    each = []  # of each training: {name: (1 + resamples,)}
+    for training in zip(*sides):
+        found = [[scores(some, male, group, weights) for some in margins] for margins in training]
+        means = [{name: np.mean([some[name] for some in side], axis=0) for name in side[0]} for side in found]
+        each.append({name: means[0][name] - (means[1][name] if len(means) > 1 else 0) for name in means[0]})
+    rows = []
+    for name in each[0]:
+        value, drawn = np.mean([some[name][0] for some in each]), np.mean([some[name][1:] for some in each], axis=0)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        if len(each) > 1:
+            half = T[len(each) - 1] * np.std([some[name][0] for some in each], ddof=1) / np.sqrt(len(each))
+            low, high = value - np.hypot(value - low, half), value + np.hypot(high - value, half)
+        rows.append((name, value, low, high))
+    return pd.DataFrame(rows, columns=["group", "value", "ci_low", "ci_high"])
 
 
 def percent(table):
-    """Rows of accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
-    name, sign = ("change", "+") if "change" in table else ("accuracy", "")
+    """Rows of value, accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
+    name = next(name for name in ("change", "value", "accuracy") if name in table)
+    sign = "+" if name == "change" else ""
     points = (100 * table[[name, "ci_low", "ci_high"]]).round(1) + 0.0  # + 0.0: no "-0.0"
     return [f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})" for mean, low, high in points.to_numpy()]

@@ -1,0 +1,126 @@
+"""The figures of eval.py and of the README, from records; legible in grey."""
+
+import numpy as np
+
+from datasets import GROUP_NAMES
+from metrics import METHODS
+
+LINES = ("-", "--", "-.", ":")
+MARKERS = "osv^D<>Pd*X"
+
+
+def label(method):
+    """A method's name in tables and figures."""
+    name, plus, _ = method.partition("+")
+    if name == "threshold":
+        return "threshold shifted"
+    return METHODS.get(name, name) + (" and threshold" if plus else "")
+
+
+def curves(runs, chosen, split):
+    """Accuracy of each group as filters go by value: as they are, and with the threshold that the choosing set then wants.
+
+    runs: an eval.csv for each training; chosen: {method: the mean number of filters removed}. Lines are means over runs, bands their range; of one run, Wilson intervals.
+    """
+    figure, axes = _panels(2)
+    for axis, method in zip(axes, ("shapley", "shapley+threshold")):
+        for line, name in zip(LINES, GROUP_NAMES):
+            steps, accuracy, low, high = _curve(runs, method, split, name)
+            axis.plot(steps, accuracy, line, label=name)
+            axis.fill_between(steps, low, high, alpha=0.15)
+        steps, accuracy, *_ = _curve(runs, method, "celeba", "all")
+        axis.plot(steps, accuracy, color="black", linewidth=0.8, marker=".", markersize=3, label="CelebA test")
+        axis.axvline(chosen[method], color="black", linewidth=0.8)
+        axis.annotate(" chosen", (chosen[method], 0.02), xycoords=("data", "axes fraction"))
+        axis.set(title=label(method), xlabel="filters removed, most negative first")
+    axes[0].set(ylabel=_ylabel(split))
+    return _finished(figure, axes)
+
+
+def rivals(runs, split):
+    """Balanced accuracy as filters go, by value and by its rivals; means over runs, and the range of random orders."""
+    figure, axes = _panels(2)
+    methods = runs[0]["method"].unique()
+    for axis, ending, title in zip(axes, ("", "+threshold"), ("filters removed", "filters removed and threshold shifted")):
+        drawn = [name for name in methods if name.endswith("+threshold") == bool(ending) and name.partition("+")[0] not in (
+            "finetune", "finetune_head")]
+        random = [_curve(runs, name, split, "balanced") for name in drawn if name.startswith("random")]
+        if random:
+            axis.fill_between(random[0][0], np.min([some[2] for some in random], 0), np.max([some[3] for some in random], 0),
+                              color="0.85", label=f"random filters, range of {len(random) * len(runs)}")
+        for number, name in enumerate(some for some in drawn if not some.startswith("random")):
+            steps, accuracy, *_ = _curve(runs, name, split, "balanced")
+            main = name.startswith("shapley")
+            axis.plot(steps, accuracy, "k-" if main else LINES[number % 4], linewidth=2 if main else 1, label=label(name.removesuffix("+threshold")),
+                      marker=MARKERS[number % len(MARKERS)], markersize=4, markevery=(number % 5, max(1, len(steps) // 8)))
+        axis.set(title=title, xlabel="filters removed")
+    axes[0].set(ylabel=f"balanced {_ylabel(split)}")
+    return _finished(figure, axes)
+
+
+def values(filters, removed):
+    """The values, sorted; with their intervals; and in which layers the removed filters lie.
+
+    filters: columns shapley, ci_low, ci_high, layer; removed: the numbers of those removed.
+    """
+    figure, axes = _panels(3, sharey=False)
+    order = np.argsort(filters["shapley"], kind="stable").to_numpy()
+    sorted_filters, rank = filters.iloc[order], np.arange(len(filters))
+    gone = np.isin(order, removed)
+    axes[0].plot(rank[~gone], sorted_filters["shapley"][~gone], ".", color="0.6", markersize=3, label="kept")
+    axes[0].plot(rank[gone], sorted_filters["shapley"][gone], "kx", label="removed")
+    axes[0].set(title=f"{(filters['shapley'] < 0).sum()} of {len(filters)} values are negative", ylabel="Shapley value")
+    axes[1].fill_between(rank, sorted_filters["ci_low"], sorted_filters["ci_high"], color="0.8", label="interval, holds for all at once")
+    axes[1].plot(rank, sorted_filters["shapley"], "k-", linewidth=1, label="value")
+    axes[1].set(title="with intervals")
+    for axis in axes[:2]:
+        axis.set(xlabel="filters, sorted by value")
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    layers(axes[2], filters["layer"], [removed])
+    return figure
+
+
+def layers(axis, layer_of, removed):
+    """Draw how many filters of each layer were removed, on average over runs."""
+    names = list(dict.fromkeys(layer_of))
+    counts = np.array([[sum(layer_of[filter] == name for filter in some) for name in names] for some in removed])
+    axis.barh(range(len(names)), counts.mean(0), color="0.6", edgecolor="black",
+              xerr=None if len(removed) == 1 else [counts.mean(0) - counts.min(0), counts.max(0) - counts.mean(0)])
+    axis.set(title="removed filters by layer", xlabel="filters removed", yticks=range(len(names)))
+    axis.set_yticklabels(names, fontsize=6)
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+
+
+def _panels(number, sharey=True):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * number, 4.2), layout="constrained")
+    return figure, figure.subplots(1, number, sharey=sharey)
+
+
+def _curve(runs, method, split, group):
+    """Steps, and accuracy in %: of one run with its interval, of several their mean, lowest and highest.
+
+    Runs may end at different steps: then as far as the shortest goes.
+    """
+    found = [run[(run["method"] == method) & (run["split"] == split) & (run["group"] == group)] for run in runs]
+    length = min(map(len, found))
+    steps = found[0]["n_removed"].to_numpy()[:length]
+    if len(found) == 1:
+        return steps, *100 * found[0][["accuracy", "ci_low", "ci_high"]].to_numpy().T
+    accuracy = 100 * np.array([some["accuracy"].to_numpy()[:length] for some in found])
+    return steps, accuracy.mean(0), accuracy.min(0), accuracy.max(0)
+
+
+def _ylabel(split):
+    return f"accuracy in %, FairFace {'report' if split == 'report' else 'choosing'} set"
+
+
+def _finished(figure, axes):
+    for axis in axes:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    return figure

@@ -1,0 +1,144 @@
+"""Other ways to choose the filters to remove, for eval.py to set beside Shapley values.
+
+    python rivals.py
+
+Reads what train_squeeze.py and mab.py wrote, and FairFace's set for the values: a rival knows what mab.py knew, V included.
+Writes RECORDS_DIR/rivals.npz: for each rival the filters to remove, the first to go first. Interrupted, the same
+command goes on with the next rival. A new rival is one more function here: its name goes into RIVALS.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import ablation
+import datasets
+import model
+import records
+import settings
+from datasets import Faces, normalise
+from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, Stop
+
+# -----------------------------------------------------------------------------
+MAX_REMOVED = 60    # filters that each rival names
+RIVALS = "l2_norm,mean_activation,first_order,leave_one_out,greedy"
+CANDIDATES = 8      # of greedy: filters tried at each step, those of the best guesses
+# -----------------------------------------------------------------------------
+
+
+@dataclass
+class Subject:
+    """What a rival may know: the network, and FairFace's set for the values."""
+
+    network: torch.nn.Module
+    evaluator: ablation.Coalitions
+    fills: torch.Tensor     # (n_filters,) float32, what a removed filter gives
+    faces: Faces
+    measure: str            # V, by its name in ablation.MEASURES
+
+    def batches(self, per_group=50):
+        """The faces in batches of about as many from each group, seen by the evaluator: yields Faces."""
+        group = self.faces.group.numpy()
+        members = [np.flatnonzero(group == index) for index in np.unique(group)]
+        parts = max(1, min(map(len, members)) // per_group)
+        for part in zip(*(np.array_split(rows, parts) for rows in members)):
+            batch = self.faces.take(torch.from_numpy(np.concatenate(part)))
+            self.evaluator.see(normalise(batch.images, self.evaluator.device), self.fills)
+            yield batch._replace(male=batch.male.to(self.evaluator.device), group=batch.group.to(self.evaluator.device))
+
+    def value(self, keep):
+        """(T, n_filters) bool -> (T,) float64: V on all faces, the mean of batches (which is exact for the mean of images)."""
+        found = []
+        with tqdm(total=len(keep) * len(self.faces.male), desc="V", unit=" images", leave=False, dynamic_ncols=True) as bar:
+            for batch in self.batches():
+                parts = []
+                for some in np.array_split(keep, -(-len(keep) // 64)):
+                    parts.append(ablation.value(self.evaluator, some, batch, self.measure))
+                    bar.update(len(some) * len(batch.male))
+                found.append(np.concatenate(parts))
+        return np.mean(found, axis=0)
+
+    def guess(self, keep):
+        """(n_filters,) bool -> (n_filters,) float64: all marginals there on all faces, to first order in the margins."""
+        return np.mean([ablation.guess(self.evaluator, keep, batch, self.measure) for batch in self.batches()], axis=0)
+
+
+def without(keep, filters):
+    """(n_filters,) bool, and (T,) filters -> (T, n_filters): one more of them gone in each row."""
+    coalitions = np.repeat(keep[None], len(filters), 0)
+    coalitions[np.arange(len(filters)), filters] = False
+    return coalitions
+
+
+def l2_norm(subject, number):
+    """Those of the smallest weights, by their L2 norm (pruning by magnitude)."""
+    convs = dict(subject.network.named_modules())
+    norms = {layer: convs[layer].weight.detach().flatten(1).norm(dim=1) for layer in set(subject.evaluator.layers)}
+    return np.argsort([norms[layer][channel].item() for layer, channel in
+                       zip(subject.evaluator.layers, subject.evaluator.channels)], kind="stable")[:number]
+
+
+def mean_activation(subject, number):
+    """Those of the lowest mean output, which do the least."""
+    fills = ablation.fill_values(subject.evaluator, subject.faces, "mean")
+    return np.argsort(fills.cpu().numpy(), kind="stable")[:number]
+
+
+def first_order(subject, number):
+    """Those whose removal from the whole network raises V most by its gradient (gradient x activation)."""
+    return np.argsort(subject.guess(np.ones(len(subject.fills), dtype=bool)), kind="stable")[:number]
+
+
+def leave_one_out(subject, number):
+    """Those whose removal from the whole network, one at a time, raises V most; measured for ten times as many, of the best guesses."""
+    whole = np.ones(len(subject.fills), dtype=bool)
+    tried = first_order(subject, 10 * number)
+    return tried[np.argsort(-subject.value(without(whole, tried)), kind="stable")][:number]
+
+
+def greedy(subject, number):
+    """One after the other, that which raises V most when it leaves what is left; of those with the best guesses."""
+    keep, order = np.ones(len(subject.fills), dtype=bool), []
+    for _ in tqdm(range(number), "greedy", unit=" filters", leave=False, dynamic_ncols=True):
+        guesses = np.where(keep, subject.guess(keep), np.inf)
+        best = np.argsort(guesses, kind="stable")[:CANDIDATES]
+        order.append(int(best[np.argmax(subject.value(without(keep, best)))]))
+        keep[order[-1]] = False
+    return np.array(order, dtype=int)
+
+
+def main():
+    settings.require("MAX_REMOVED", MAX_REMOVED, MAX_REMOVED >= 0, "0 or more")
+    settings.require("CANDIDATES", CANDIDATES, CANDIDATES >= 1, "at least 1")
+    chosen = [name for name in RIVALS.split(",") if name]
+    known = {rival.__name__: rival for rival in (l2_norm, mean_activation, first_order, leave_one_out, greedy)}
+    settings.require("RIVALS", RIVALS, set(chosen) <= set(known), f"of {', '.join(known)}, with commas between")
+    device = model.device_of(DEVICE)
+    network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    mab = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["run"]
+    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+    if (mab["network"], mab["images"]) != (model.digest(network), datasets.digest(faces)):
+        raise Stop(f"{RECORDS_DIR}/mab.json is of another network, or of other images; run mab.py anew, or set its constants here")
+    evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    subject = Subject(network, evaluator, ablation.fill_values(evaluator, faces, mab["REMOVAL"]), faces, mab["MEASURE"])
+    run = {"network": mab["network"], "images": mab["images"], "MEASURE": mab["MEASURE"], "REMOVAL": mab["REMOVAL"],
+           "MAX_REMOVED": MAX_REMOVED, "CANDIDATES": CANDIDATES}
+    path, orders = f"{RECORDS_DIR}/rivals.npz", {}
+    if os.path.exists(path):
+        orders = records.load_npz(path, "rivals.py")
+        if json.loads(str(orders.pop("run", "{}"))) != run:
+            raise Stop(f"{path} was made with other settings; move it away, or give another --RECORDS_DIR")
+    for name in chosen:
+        if name not in orders:
+            orders[name] = known[name](subject, MAX_REMOVED)
+            records.save({path: {"run": json.dumps(run), **orders}})
+        print(f"{name}: " + ", ".join(f"{evaluator.layers[filter]}[{evaluator.channels[filter]}]" for filter in orders[name][:5])
+              + ", ..." * (len(orders[name]) > 5), flush=True)
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

@@ -575,17 +575,17 @@ def save_tables(progress, run, layers, channels, seconds, device, processes):
     import pandas as pd
     import torch
 
-    state, stage = progress.state, np.zeros(len(layers), dtype=int)
-    stage[list(progress.removed)] = np.arange(1, progress.stage + 1)
+    state = progress.state
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
             "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": progress.values(),
             "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
-            "status": state.status, "removed": stage}),
+            "status": state.status}),
         f"{RECORDS_DIR}/shapley_values.pkl": progress.values(),
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
             "processes": processes, "threads": torch.get_num_threads(), "stages": progress.stage + 1,
+            "removed": list(progress.removed),
             **{name: progress.total(name) for name in ("rounds", "evaluations", "guesses")}, "decided": bool(state.decided),
             "filters": len(layers), "certified": int((state.status == "top").sum()),
             "ruled_out": int((state.status == "rest").sum()), "active": int(state.active.sum()),

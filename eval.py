@@ -128,10 +128,24 @@ def compared(rows):
 
 
 def opened(path, network):
-    """The earlier openings of the report set for this network, and this one."""
+    """When the report set was opened for this network: before, and now if it was."""
     earlier = records.load_json(path, "eval.py") if os.path.exists(path) else {}
     earlier = earlier.get("report_opened", []) if earlier.get("run", {}).get("network") == network else []
-    return [*earlier, {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": records.commit()}]
+    return earlier + OPEN_REPORT * [{"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": records.commit()}]
+
+
+def shown(faces, before, after, repaired=5, broken=3):
+    """A handful of faces whose call the repair changes, the most changed first: those repaired, and those it breaks.
+
+    before, after: (N,) margins. Returns images (K, S, S, 3) uint8 and captions (K,).
+    """
+    male = faces.male.numpy() == 1
+    turned = [((before > 0) != male) & ((after > 0) == male), ((before > 0) == male) & ((after > 0) != male)]
+    most = np.argsort(-abs(after - before), kind="stable")
+    rows = np.concatenate([most[some[most]][:number] for some, number in zip(turned, (repaired, broken))])
+    captions = [f"one of the {datasets.GROUP_NAMES[faces.group[row]]}\n" + " -> ".join(
+        model.CLASSES[int(some[row] > 0)] for some in (before, after)) for row in rows]
+    return faces.images[rows].permute(0, 2, 3, 1).numpy(), np.array(captions, dtype=str)
 
 
 def report(table, changes, certified, k, where, openings):
@@ -226,10 +240,13 @@ def main():
     table, curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
     curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
     removed = orders["shapley"][:rows["shapley"][0][1]]
-    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"]) if OPEN_REPORT else []
+    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
     certified = filters["certified"].to_numpy()[removed]
     drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
              "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=evaluator.layers), removed)}
+    examples = shown(faces[told], *(at[told][row][0][0] for row in ("nothing", "shapley")))
+    if len(examples[0]):
+        drawn["faces"] = figures.faces(*examples)
     records.save({
         f"{RECORDS_DIR}/eval.json": {
             **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
@@ -242,6 +259,7 @@ def main():
         f"{RECORDS_DIR}/eval.npz": {
             **{f"{split}/{row}": some[0] for split in at for row, some in at[split].items()},
             **{f"{name}/{split}": labels[split] for name, labels in (("male", male), ("group", group)) for split in at}},
+        f"{RECORDS_DIR}/faces.npz": dict(zip(("images", "captions"), examples)),  # git ignores what shows faces
         **{f"{RECORDS_DIR}/{name}.{kind}": figure for name, figure in drawn.items() for kind in ("png", "pdf")}})
     report(table, changes, certified, run["TOP_K"], "report set" if OPEN_REPORT else "choosing set", openings)
 

@@ -77,27 +77,51 @@ def values(filters, removed):
         axis.set(xlabel="filters, sorted by value")
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    layers(axes[2], filters["layer"], [removed])
+    layers(axes[2], filters["layer"].tolist(), [removed])
+    return figure
+
+
+def removed_by_layer(layer_of, removed):
+    """Where the removed filters of several trainings lie. layer_of: (n_filters,) names; removed: a list of filters for each."""
+    figure, (axis,) = _panels(1)
+    layers(axis, layer_of, removed)
     return figure
 
 
 def layers(axis, layer_of, removed):
-    """Draw how many filters of each layer were removed, on average over runs."""
+    """Draw how many filters of each layer were removed: the mean over trainings, and their range."""
     names = list(dict.fromkeys(layer_of))
-    counts = np.array([[sum(layer_of[filter] == name for filter in some) for name in names] for some in removed])
-    axis.barh(range(len(names)), counts.mean(0), color="0.6", edgecolor="black",
-              xerr=None if len(removed) == 1 else [counts.mean(0) - counts.min(0), counts.max(0) - counts.mean(0)])
+    layer_of = np.array(layer_of)
+    counts = np.array([[(layer_of[list(some)] == name).sum() for name in names] for some in removed])
+    mean = counts.mean(0)
+    axis.barh(range(len(names)), mean, color="0.7", edgecolor="black",
+              xerr=None if len(removed) == 1 else [mean - counts.min(0), counts.max(0) - mean])
     axis.set(title="removed filters by layer", xlabel="filters removed", yticks=range(len(names)))
     axis.set_yticklabels(names, fontsize=6)
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
 
 
+def faces(images, captions):
+    """Faces (K, S, S, 3) uint8, each under its caption."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.4 * columns, 3 * rows), layout="constrained")
+    for axis, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions):
+        axis.imshow(image)
+        axis.set_title(caption, fontsize=8)
+    for axis in figure.axes:
+        axis.axis("off")
+    return figure
+
+
 def _panels(number, sharey=True):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5 * number, 4.2), layout="constrained")
-    return figure, figure.subplots(1, number, sharey=sharey)
+    return figure, figure.subplots(1, number, sharey=sharey, squeeze=False)[0]
 
 
 def _curve(runs, method, split, group):

@@ -80,8 +80,10 @@ def scores(margins, male, group, weights):
                                       for gender in ("Male", "Female")], axis=0)
     for race in dict.fromkeys(race for race, _ in GROUPS):
         men, women = (members[GROUPS.index((race, gender))] for gender in ("Male", "Female"))
-        above = np.sign(margins[men][:, None] - margins[women]) / 2 + 0.5  # (men, women)
-        found[f"AUC {race.lower()}"] = ((weights[:, men] @ above) * weights[:, women]).sum(1)
+        women = women[np.argsort(margins[women])]
+        below = np.cumsum(np.pad(weights[:, women], ((0, 0), (1, 0))), axis=1)  # [:, i]: the weight of the i lowest women
+        ends = [np.searchsorted(margins[women], margins[men], side) for side in ("left", "right")]  # a tie is half
+        found[f"AUC {race.lower()}"] = (weights[:, men] * (below[:, ends[0]] + below[:, ends[1]]) / 2).sum(1)
     return found
 
 

@@ -1,82 +1,162 @@
-"""The README's tables, from the records.
+"""The README's tables and figures, from the records.
 
-    python tables.py    writes them anew; a test fails when README.md and cur_records/ differ
+    python tables.py    writes them anew; a test fails when README.md or a figure differs from cur_records/
 """
 
+import functools
 import glob
+import hashlib
 import os
 import re
 
 import numpy as np
 import pandas as pd
 
+import figures
+import metrics
 import settings
 from datasets import GROUP_NAMES
-from metrics import METHODS, percent
+from metrics import percent
 from records import load_json, replacing
+
+
+def trainings(folder):
+    """The records of the same pipeline on several seeds: the folder's own, and those in its seed_1/, seed_2/, ..."""
+    return [folder, *sorted(glob.glob(f"{folder}/seed_*"))]
+
+
+@functools.cache
+def told(folder, after, before=None, split="report"):
+    """Scores of a row of the table over all trainings of a folder, or its change against another row; indexed by group."""
+    arrays = [np.load(f"{name}/eval.npz") for name in trainings(folder)]
+    sides = [[some[f"{split}/{row}"] for some in arrays] for row in (before, after) if row]
+    male, group = (arrays[0][f"{name}/{split}"] for name in ("male", "group"))
+    return (metrics.change if before else metrics.table)(*sides, male, group).set_index("group")
+
+
+def steps(folder, row):
+    """How many filters (epochs) a row has gone, on average over trainings: "12"; and their range if there are several: "12 (5 to 20)"."""
+    found = [np.mean(load_json(f"{name}/eval.json", "eval.py")["steps"][row]) for name in trainings(folder)]
+    text = f"{np.mean(found):.3g}"
+    return text if len(found) == 1 or np.ptp(found) == 0 else f"{text} ({min(found):.3g} to {max(found):.3g})"
+
+
+def rows_of(folder):
+    return list(load_json(f"{folder}/eval.json", "eval.py")["steps"])
 
 
 def headline_table(folder):
     """The paper's claim, the earlier reimplementation's and ours, before -> after, in %."""
-    record = load_json(f"{folder}/eval.json", "eval.py")
-    accuracy = pd.DataFrame(record["table"]).set_index(["method", "group"])["accuracy"] * 100
-    rows = [["paper: filters removed, PPB faces", "54.7 -> 81.9", "84.9 -> 91.7", "falls a little"],
+    rows = [["paper: filters removed, PPB faces", "54.7 -> 81.9", "84.9 -> 91.7", "not asked", "falls a little"],
             ["earlier PyTorch reimplementation: filters removed, measured on the FairFace images that gave the values",
-             "54 -> 80", "72 -> 76", "not told"]]
-    for method, name in (("shapley", "here: most negative filters removed ({}), FairFace's report set"),
-                         ("threshold", "here: no filter removed, the decision threshold shifted instead")):
-        rows.append([name.format(record["n_removed"]["shapley"]),
-                     *(f"{accuracy['nothing', group]:.1f} -> {accuracy[method, group]:.1f}"
-                       for group in ("black women", "balanced", "CelebA test"))])
-    return _markdown(["accuracy in %, before -> after", "black women", "mean of the four groups", "CelebA test"], rows)
+             "54 -> 80", "72 -> 76", "not asked", "not told"]]
+    for row, name in (("values of accuracy", "here: the paper's values, negative filters removed"),
+                      ("shapley", "here: values estimated anew before each removal"),
+                      ("shapley+threshold", "here: the same, and the decision threshold shifted"),
+                      ("threshold", "here: no filter removed, the threshold shifted")):
+        def path(group, split="report"):
+            return " -> ".join(f"{100 * told(folder, some, split=split).loc[group, 'value']:.1f}" for some in ("nothing", row))
+
+        rows.append([name + ("" if row == "threshold" else f", {steps(folder, row)} filters"), path("black women"),
+                     path("balanced"), path("AUC black"), path("all", "celeba")])
+    return _markdown(["in %, before -> after", "accuracy, black women", "mean of the four groups", "AUC, black faces",
+                      "accuracy, CelebA test"], rows)
 
 
 def claims_table(folder):
-    """The paper's claims, the earlier reimplementation's figures, and what became of them in a record."""
-    evaluation, mab = load_json(f"{folder}/eval.json", "eval.py"), load_json(f"{folder}/mab.json", "mab.py")
-    changes = {name: dict(zip([*GROUP_NAMES, "balanced"], percent(pd.DataFrame(rows))))
-               for name, rows in evaluation["changes"].items()}
-    curve = pd.read_csv(f"{folder}/eval.csv").query("method == 'shapley' and split != 'choose'")
-    curve = (100 * curve.set_index(["n_removed", "group"])["accuracy"]).map("{:.1f}".format)
-    chosen = evaluation["n_removed"]["shapley"]
+    """The paper's claims, the earlier reimplementation's figures, and what became of them in the records."""
+    def change(after, before, group, split="report"):
+        return percent(told(folder, after, before, split).loc[[group]])[0]
 
-    def path(group, *numbers):
-        return " -> ".join(curve[number, group] for number in (0, *numbers))
+    def path(row, group, split="report"):
+        return (" -> ".join(f"{100 * told(folder, some, split=split).loc[group, 'value']:.1f}" for some in ("nothing", row))
+                + f": {change(row, 'nothing', group, split)}")
 
-    return _markdown(["claim", "paper", "earlier reimplementation", "here"], [
-        ["removing the most negative filters repairs the worst group", "black women 54.7 -> 81.9",
-         "54 -> 80, 36 filters, on the images of the values",
-         f"black women {path('black women', chosen)} with the number chosen ({chosen}); {path('black women', 10)} with 10, "
-         f"while white men go {path('white men', 10)}"],
-        ["the mean of the groups rises", "84.9 -> 91.7", "72 -> 76, on the images of the values",
-         f"{path('balanced', chosen)}: {changes['shapley against nothing']['balanced']}; "
-         f"against random filters {changes['shapley against random']['balanced']}"],
-        ["more than a threshold shift does", "not asked", "not asked",
-         f"balanced {changes['shapley against threshold']['balanced']}"],
-        ["accuracy on CelebA falls little", "a little", "not told",
-         f"{path('all', chosen)} with the number chosen, {path('all', 10)} with 10"],
+    def verdict(row, before, group, split="report", least=0.0):
+        low, high = told(folder, row, before, split).loc[group, ["ci_low", "ci_high"]]
+        return "yes" if low > least else "no" if high < least else "not told apart"
+
+    paper, anew, both = "values of accuracy", "shapley", "shapley+threshold"
+    mab = load_json(f"{folder}/samplers/reference/mab.json", "mab.py")
+    record = "`eval.json` of the seeds"
+    return _markdown(["claim", "paper", "earlier reimplementation", "here", "reproduced?", "record"], [
+        ["removing filters of negative value (of accuracy) repairs the worst group", "black women 54.7 -> 81.9",
+         "54 -> 80, 36 filters, on the images of the values", f"black women {path(paper, 'black women')}",
+         verdict(paper, "nothing", "black women"), record],
+        ["... and raises the mean of the groups", "84.9 -> 91.7", "72 -> 76, on the images of the values",
+         path(paper, "balanced"), verdict(paper, "nothing", "balanced"), record],
+        ["... more than a threshold shift does", "not asked", "not asked",
+         f"balanced {change(paper, 'threshold', 'balanced')}", verdict(paper, "threshold", "balanced"), record],
+        ["... and costs little on CelebA", "a little", "not told", path(paper, "all", "celeba"),
+         verdict(paper, "nothing", "all", "celeba", -0.02), f"{record}; yes: at most 2 points"],
+        ["with V = smooth AUC, values anew before each removal, and the threshold shifted: black women + 27.2", "+ 27.2", "-",
+         path(both, "black women"), verdict(both, "nothing", "black women", least=0.272), record],
+        ["... balanced + 6.8", "+ 6.8", "-", path(both, "balanced"), verdict(both, "nothing", "balanced", least=0.068), record],
+        ["... more than a threshold shift does", "not asked", "not asked", f"balanced {change(both, 'threshold', 'balanced')}",
+         verdict(both, "threshold", "balanced"), record],
+        ["... AUC among black faces, which no threshold moves", "not asked", "not asked", path(anew, "AUC black"),
+         verdict(anew, "nothing", "AUC black"), record],
+        ["... and costs little on CelebA", "a little", "not told", path(both, "all", "celeba"),
+         verdict(both, "nothing", "all", "celeba", -0.02), f"{record}; yes: at most 2 points"],
+        ["... better than greedy removal on the same images", "not asked", "not asked",
+         f"balanced, both with a threshold: {change(both, 'greedy+threshold', 'balanced')}",
+         verdict(both, "greedy+threshold", "balanced"), record],
+        ["... better than fine-tuning on the same images", "not asked", "not asked",
+         f"balanced, both with a threshold: {change(both, 'finetune+threshold', 'balanced')}",
+         verdict(both, "finetune+threshold", "balanced"), record],
         ["the k most extreme filters are found with probability 1 - delta", "k = 100",
          "nothing decided after 809 rounds, reliability 0.35",
          f"{'decided' if mab['decided'] else 'partly decided' if mab['certified'] + mab['ruled_out'] else 'nothing decided'} after "
-         f"{mab['rounds']:,} rounds; reliability {mab['reliability']:.2f}, widest interval {mab['widest_interval']:.2f}"]])
+         f"{mab['rounds']:,} rounds; reliability {mab['reliability']:.2f}, widest interval {mab['widest_interval']:.2f}",
+         "no", "`samplers/reference/`"]])
 
 
-def accuracy_table(folder):
-    """Accuracy in % on the report set and CelebA's test set, a column a method."""
-    table = pd.DataFrame(load_json(f"{folder}/eval.json", "eval.py")["table"])
-    columns = {f"{METHODS[name]} ({rows['n_removed'].iloc[0]})": percent(rows)
-               for name, rows in table.groupby("method", sort=False)}
-    return _markdown(["", *columns], zip(table["group"].unique(), *columns.values()))
+def repair_table(folder):
+    """Scores in % on the report set and CelebA's test set, a row a repair; means over the folder's trainings."""
+    rows = []
+    for row in rows_of(folder):
+        scores = told(folder, row)
+        cells = dict(zip(scores.index, percent(scores)))
+        points = (100 * scores["value"]).map("{:.1f}".format)
+        rows.append([f"{figures.label(row)}", steps(folder, row), *(cells[name] for name in [*GROUP_NAMES, "balanced"]),
+                     *(points[name] for name in ("worst", "gap", "equalised odds", "AUC white", "AUC black")),
+                     f"{100 * told(folder, row, split='celeba').loc['all', 'value']:.1f}"])
+    return _markdown(["", "filters (epochs)", *GROUP_NAMES, "balanced", "worst", "gap", "equalised odds", "AUC white", "AUC black",
+                      "CelebA test"], rows)
 
 
 def change_table(folder):
-    """Changes in points on the report set with 95 % intervals, a row a comparison."""
-    record = load_json(f"{folder}/eval.json", "eval.py")
+    """Changes in points with 95 % intervals, a row a comparison."""
     rows = []
-    for name, change in record["changes"].items():
+    for name in load_json(f"{folder}/eval.json", "eval.py")["changes"]:
         after, before = name.split(" against ")
-        rows.append([f"{METHODS[after]}, against {METHODS[before]}", *percent(pd.DataFrame(change))])
-    return _markdown(["", *GROUP_NAMES, "balanced"], rows)
+        if before == "nothing" and after.partition("+")[0] not in ("shapley", "threshold", "values of accuracy"):
+            continue  # the table of scores tells them
+        change = told(folder, after, before)
+        cells = dict(zip(change.index, percent(change)))
+        rows.append([f"{figures.label(after)}, against {figures.label(before)}",
+                     *(cells[name] for name in (*GROUP_NAMES, "balanced", "AUC black")),
+                     *percent(told(folder, after, before, "celeba"))])
+    return _markdown(["", *GROUP_NAMES, "balanced", "AUC black", "CelebA test"], rows)
+
+
+def measures_table(folder):
+    """Values by several V of one network: how precise a round makes them, and what their removals repair on the choosing set."""
+    rows = []
+    evaluation = load_json(f"{folder}/eval.json", "eval.py")
+    table = pd.DataFrame(evaluation["table"]).set_index(["row", "group"])["value"] * 100
+    for path in sorted(glob.glob(f"{folder}/*/mab.json")):
+        mab, name = load_json(path, "mab.py"), f"values of {os.path.basename(os.path.dirname(path))}"
+        rounds = 4 * mab["rounds"] * (1 / max(mab["reliability"], 1e-9) - 1)  # squared errors fall as 1 / rounds
+        rows.append([mab["run"]["MEASURE"], mab["rounds"], f"{mab['reliability']:.2f}", f"{rounds:,.0f}" if mab["reliability"] > 0 else "-",
+                     *(f"{np.mean(evaluation['steps'][name + ending]):g}: " + " / ".join(
+                         f"{table[name + ending, group]:.1f}" for group in ("balanced", "black women", "AUC black"))
+                       for ending in ("", "+threshold"))])
+    before = " / ".join(f"{table['nothing', group]:.1f}" for group in ("balanced", "black women", "AUC black"))
+    shift = " / ".join(f"{table['threshold', group]:.1f}" for group in ("balanced", "black women", "AUC black"))
+    rows.insert(0, ["nothing removed", "", "", "", before, shift])
+    return _markdown(["V", "rounds", "reliability", "rounds to 0.8, about", "removed: balanced / black women / AUC black",
+                      "the same, threshold shifted"], rows)
 
 
 def run_table(folder):
@@ -94,22 +174,22 @@ def run_table(folder):
         [f"the {mab['run']['TOP_K']} {mab['run']['WHICH']}",
          "decided" if mab["decided"] else
          f"not decided: {mab['certified']} certified, {mab['ruled_out']} of {mab['filters']:,} ruled out"],
-        *[[f"AUC among {row['group']} faces, by removal", f"{100 * row['before']:.1f} -> {100 * row['after']:.1f}, "
-           f"change {percent(pd.DataFrame([row]))[0]}"] for row in evaluation["auc_within_race"]],
         ["evaluation", f"{evaluation['seconds'] / 60:.1f} minutes"]]
     return _markdown(["", f"{folder}/"], rows)
 
 
 def framing_table(folder):
-    """Accuracy in % on the choosing set, a row a framing of CelebA."""
+    """Accuracy in % on the choosing set, a row a framing of CelebA, a size of images and a length of training."""
     rows = []
     for name in sorted(os.listdir(folder)):
         record = load_json(f"{folder}/{name}/train_squeeze.json", "train_squeeze.py")
         accuracy = pd.DataFrame(record["accuracy"]).query("set == 'FairFace choose'").set_index("group", drop=False)
-        frame = ", ".join(f"{side:.3f}" for side in record["constants"]["CELEBA_FRAME"])
-        rows.append([f"({frame})", *(f"{100 * accuracy.loc[group, 'accuracy']:.1f}" for group in GROUP_NAMES),
+        constants = record["constants"]
+        frame = ", ".join(f"{side:.3f}" for side in constants["CELEBA_FRAME"])
+        rows.append([constants["IMAGE_SIZE"], constants["EPOCHS"], f"({frame})",
+                     *(f"{100 * accuracy.loc[group, 'accuracy']:.1f}" for group in GROUP_NAMES),
                      *percent(accuracy.loc[["balanced"]])])
-    return _markdown(["CELEBA_FRAME", *GROUP_NAMES, "balanced"], rows)
+    return _markdown(["IMAGE_SIZE", "EPOCHS", "CELEBA_FRAME", *GROUP_NAMES, "balanced"], sorted(rows, key=lambda row: row[:2]))
 
 
 def bench_table(folder):
@@ -164,18 +244,18 @@ def coverage_table(folder):
 
 
 def sampler_table(folder):
-    """How near samplers come to a long run, that of the folder above, at about equal cost; a row a sampler, over seeds.
+    """How near samplers come to a long run, the reference, at about equal cost; a row a sampler, over seeds.
 
     Cost is in evaluations of V; a guess of all marginals is counted as the evaluations that take as long (bench.py).
     """
-    state = np.load(f"{os.path.dirname(folder)}/mab.npz")
+    state = np.load(f"{folder}/reference/mab.npz")
     reference = pd.Series(state["values"])
     counts = np.atleast_2d(state["counts"] if "counts" in state else state["samples"])  # (parts, n); or of before guesses, (n,)
     own = pd.Series((np.atleast_2d(state["m2"]) / (counts - 1) / counts).sum(0))  # squared standard errors of the reference
     lowest = {k: reference.nsmallest(k).index for k in (20, 100)}
     a_guess = load_json(f"{os.path.dirname(folder)}/bench/squeezenet1_1_64px/bench.json", "bench.py")["evaluations_a_guess"]
     found = []
-    for path in sorted(glob.glob(f"{folder}/*/mab.json")):
+    for path in sorted(set(glob.glob(f"{folder}/*/mab.json")) - {f"{folder}/reference/mab.json"}):
         mab, values = load_json(path, "mab.py"), pd.read_csv(f"{os.path.dirname(path)}/filters.csv")["shapley"]
         error = (values - reference) ** 2 - own
         found.append({
@@ -202,9 +282,9 @@ def sampler_table(folder):
 
 
 def decision_table(folder):
-    """What it takes to decide a set: a row for the record of the folder above, and one for each in this."""
+    """What it takes to decide a set: a row for the samplers' reference, and one for each record in this folder."""
     rows = []
-    for path in [f"{os.path.dirname(folder)}/mab.json", *sorted(glob.glob(f"{folder}/*/mab.json"))]:
+    for path in [f"{os.path.dirname(folder)}/samplers/reference/mab.json", *sorted(glob.glob(f"{folder}/*/mab.json"))]:
         mab = load_json(path, "mab.py")
         run, minutes, more = mab["run"], mab["seconds"] / 60, mab["rounds_to_decide"]
         state = f"decided, to within {2 * run['EPS']:g}" if mab["decided"] else f"{mab['certified']} certified, {mab['ruled_out']} ruled out"
@@ -220,7 +300,7 @@ def decision_table(folder):
 def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
     def table(match):
-        make = {make.__name__: make for make in (headline_table, claims_table, accuracy_table, change_table, run_table,
+        make = {make.__name__: make for make in (headline_table, claims_table, repair_table, change_table, measures_table, run_table,
                                                  framing_table, bench_table, coverage_table, sampler_table,
                                                  decision_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
@@ -232,11 +312,44 @@ def _markdown(header, rows):
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
+def draw(folder):
+    """The figures of a folder's trainings, {name: Figure}: as eval.py draws them for one; of several, over seeds."""
+    runs = [pd.read_csv(f"{name}/eval.csv") for name in trainings(folder)]
+    evaluations = [load_json(f"{name}/eval.json", "eval.py") for name in trainings(folder)]
+    filters = pd.read_csv(f"{folder}/filters.csv")
+    chosen = {row: np.mean([np.mean(some["steps"][row]) for some in evaluations]) for row in evaluations[0]["steps"]}
+    removed = [some["removed_filters"] for some in evaluations]
+    found = {"eval": figures.curves(runs, chosen, "report"), "rivals": figures.rivals(runs, "report"),
+             "values": figures.values(filters, removed[0])}
+    if len(runs) > 1:
+        found["layers"] = figures.removed_by_layer(filters["layer"].tolist(), removed)
+    if os.path.exists(f"{folder}/faces.npz"):
+        faces = np.load(f"{folder}/faces.npz")
+        found["faces"] = figures.faces(faces["images"], faces["captions"])
+    return found
+
+
+def source(folder):
+    """A hash of what draw draws, which its figures carry."""
+    state = hashlib.sha256()
+    for name in trainings(folder):
+        for file in ("eval.csv", "eval.json"):
+            with open(f"{name}/{file}", "rb") as opened:
+                state.update(opened.read())
+    return state.hexdigest()[:16]
+
+
 def main():
     with open("README.md") as file:
         text = file.read()
     with replacing("README.md") as temporary, open(temporary, "w") as file:
         file.write(with_tables(text))
+    for folder in ("cur_records", "cur_records/demo"):
+        for name, figure in draw(folder).items():
+            with replacing(f"{folder}/{name}.png") as temporary:
+                figure.savefig(temporary, dpi=150, metadata={"Source": source(folder)})
+            with replacing(f"{folder}/{name}.pdf") as temporary:
+                figure.savefig(temporary, metadata={"CreationDate": None})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ TINY = {  # constants that make a script run for seconds
     "datasets.py": ["--IMAGE_SIZE=32"],
     "train_squeeze.py": ["--IMAGE_SIZE=32", "--WEIGHTS=none", "--EPOCHS=2", "--DEVICE=cpu"],
     "mab.py": ["--IMAGE_SIZE=32", "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3", "--DEVICE=cpu"],
+    "rivals.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--DEVICE=cpu"],
+    "finetune.py": ["--IMAGE_SIZE=32", "--EPOCHS=2", "--DEVICE=cpu"],
     "bench.py": ["--IMAGE_SIZE=32", "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2", "--DEVICE=cpu"],
     "coverage.py": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
     "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
@@ -48,9 +50,9 @@ def run(toy):
 
 @pytest.fixture(scope="session")
 def trained(run, tmp_path_factory):
-    """A folder in which train_squeeze.py, mab.py and eval.py have run. Copy it before changing it."""
+    """A folder in which all steps have run. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("trained")
-    for script in ("train_squeeze.py", "mab.py", "eval.py"):
+    for script in ("train_squeeze.py", "mab.py", "rivals.py", "finetune.py", "eval.py"):
         result = run(script, cwd=folder)
         assert result.returncode == 0, result.stderr
     return folder

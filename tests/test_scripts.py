@@ -14,7 +14,11 @@ import pandas as pd
 import pytest
 import torch
 
+import model
 from conftest import ONE_THREAD, REPOSITORY, TINY
+from datasets import GROUP_NAMES
+
+RIVALS = ("l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy", "finetune", "finetune_head")
 
 
 def records_of(folder):
@@ -23,10 +27,11 @@ def records_of(folder):
 
 def test_records_are_complete(trained):
     records = records_of(trained)
-    assert {path.name for path in records.iterdir()} == {
-        "train_squeeze.json", "mab.npz", "mab.json", "filters.csv", "shapley_values.pkl", "eval.csv", "eval.json",
-        "eval.png", "values.png"}
-    for script in ("train_squeeze", "mab", "eval"):
+    assert {path.name for path in records.iterdir()} - {"faces.png", "faces.pdf"} == {  # these if any call changed
+        "train_squeeze.json", "mab.npz", "mab.json", "filters.csv", "shapley_values.pkl", "rivals.npz", "finetune.json",
+        "finetune.pth", "eval.csv", "eval.json", "eval.npz", "faces.npz",
+        *(f"{figure}.{kind}" for figure in ("eval", "rivals", "values") for kind in ("png", "pdf"))}
+    for script in ("train_squeeze", "mab", "finetune", "eval"):
         record = json.loads((records / f"{script}.json").read_text())
         assert {"constants", "seconds", "device", "commit", "versions"} <= set(record)
         assert record["constants"]["SEED"] == 0 and record["constants"]["IMAGE_SIZE"] == 32
@@ -49,19 +54,92 @@ def test_eval_csv(trained):
     table = pd.read_csv(records_of(trained) / "eval.csv")
     assert table.columns.tolist() == [
         "method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]
-    assert set(table["method"]) == {method + ending for method in ("shapley", "random 0", "random 1")
-                                    for ending in ("", "+threshold")}
+    assert set(table["method"]) == {method + ending for method in ("shapley", "random 0", "random 1", *RIVALS) for ending in (
+        "", "+threshold")}
     assert set(table["split"]) == {"choose", "report", "celeba"}
     assert ((table["ci_low"] <= table["accuracy"] + 1e-9) & (table["accuracy"] <= table["ci_high"] + 1e-9)).all()
     intact = table[(table["n_removed"] == 0) & (table["split"] == "report") & ~table["method"].str.endswith("threshold")]
-    assert (intact.groupby("group")["accuracy"].nunique() == 1).all()  # nothing removed: all orders are alike
+    assert (intact.groupby("group")["accuracy"].nunique() == 1).all()  # nothing removed: all paths begin alike
+
+
+def test_table_and_changes_follow_from_the_margins(trained):
+    """eval.npz holds what eval.json's numbers are made of, so that others can make their own of several trainings."""
+    record, arrays = json.loads((records_of(trained) / "eval.json").read_text()), np.load(records_of(trained) / "eval.npz")
+    table = pd.DataFrame(record["table"]).set_index(["row", "group"])["value"]
+    rows = {name + ending for name in ("shapley", "random", *RIVALS) for ending in ("", "+threshold")} | {"nothing", "threshold"}
+    assert set(record["steps"]) == {row for row, _ in table.index} == rows
+    for row in rows:
+        right = (arrays[f"report/{row}"] > 0) == (arrays["male/report"] == 1)  # (K, N)
+        for index, group in enumerate(GROUP_NAMES):
+            assert table[row, group] == pytest.approx(right[:, arrays["group/report"] == index].mean())
+    for name, change in record["changes"].items():
+        after, before = name.split(" against ")
+        found = pd.DataFrame(change).set_index("group")["change"]
+        assert found["balanced"] == pytest.approx(table[after, "balanced"] - table[before, "balanced"])
+    assert {"shapley against threshold", "shapley against nothing", "shapley+threshold against threshold",
+            *(f"shapley{ending} against {name}{ending}" for name in RIVALS for ending in ("", "+threshold"))} <= set(record["changes"])
+
+
+def test_openings_of_the_report_set_are_counted(run, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    closed = run("eval.py", "--OPEN_REPORT=False", "--RANDOM_ORDERS=0", "--RECORDS_DIR=cur_records", cwd=folder)
+    assert closed.returncode == 0 and "choosing set" in closed.stdout, closed.stderr
+    record = json.loads((records_of(folder) / "eval.json").read_text())
+    assert len(record["report_opened"]) == 1  # the first, of the fixture's run
+    assert set(pd.read_csv(records_of(folder) / "eval.csv")["split"]) == {"choose", "celeba"}
+    again = run("eval.py", "--RANDOM_ORDERS=0", cwd=folder)
+    assert "opened 2 times" in again.stdout
+    assert len(json.loads((records_of(folder) / "eval.json").read_text())["report_opened"]) == 2
+
+
+def test_values_of_another_run_are_a_rival(run, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    (folder / "auc").mkdir()
+    shutil.copy(folder / "squeezenet.pth", folder / "auc")
+    assert run("mab.py", "--RECORDS_DIR=auc", "--MEASURE=auc", "--TRUNCATION=0", cwd=folder).returncode == 0
+    result = run("eval.py", "--OTHERS=auc", "--RANDOM_ORDERS=0", cwd=folder)
+    assert result.returncode == 0 and "values of auc+threshold" in result.stdout, result.stderr
+
+
+def test_rivals(trained, toy):
+    """Each names as many filters as were asked for, once, and those that its definition says."""
+    orders = dict(np.load(records_of(trained) / "rivals.npz"))
+    orders.pop("run")
+    assert set(orders) == {"l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy"}
+    assert all(len(set(order.tolist())) == len(order) == 3 for order in orders.values())
+    network = model.load(str(trained / "squeezenet.pth"), ARCH="squeezenet1_1", IMAGE_SIZE=32)
+    norms = np.concatenate([conv.weight.detach().flatten(1).norm(dim=1).numpy() for name, conv in network.named_modules()
+                            if isinstance(conv, torch.nn.Conv2d) and not name.startswith("classifier")])
+    assert sorted(norms[orders["l2_norm"]]) == pytest.approx(sorted(norms)[:3])
+
+
+def test_stages_remove_the_lowest_and_estimate_anew(run, trained, tmp_path):
+    """Stages in one go equal stages that were interrupted; each removes the filter that its own values put lowest."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    more = ["--MAX_ROUNDS=1", "--DEEPEST=0.001", "--SINGLES=8", "--MEASURE=smooth_auc_all", "--TRUNCATION=0", "--TOP_K=8"]
+    for folder, stages in ((whole, (4,)), (parts, (2, 4))):
+        folder.mkdir()
+        shutil.copy(trained / "squeezenet.pth", folder)
+        for number in stages:
+            result = run("mab.py", *more, f"--STAGES={number}", cwd=folder)
+            assert result.returncode == 0, result.stderr
+    assert files_of(whole) == files_of(parts)
+    record = json.loads((records_of(whole) / "mab.json").read_text())
+    values, state = pd.read_csv(records_of(whole) / "filters.csv")["shapley"], np.load(records_of(whole) / "mab.npz")
+    assert len(set(record["removed"])) == 3 and (record["stages"], record["rounds"], record["guesses"]) == (4, 4, 4)
+    assert values[record["removed"]].tolist() == pytest.approx(state["lowest"].tolist(), rel=1e-5)
+    assert (state["values"][record["removed"]] == 0).all()  # they are out of the game
+    (tmp_path / "first").mkdir()
+    shutil.copy(trained / "squeezenet.pth", tmp_path / "first")
+    assert run("mab.py", *more, cwd=tmp_path / "first").returncode == 0
+    assert record["removed"][0] == np.load(records_of(tmp_path / "first") / "mab.npz")["values"].argmin()
 
 
 def test_eval_removes_only_negative_filters(trained):
     record = json.loads((records_of(trained) / "eval.json").read_text())
     values = np.load(records_of(trained) / "mab.npz")["values"]
     removed = record["removed_filters"]
-    assert len(removed) == record["n_removed"]["shapley"] <= 3
+    assert [len(removed)] == record["steps"]["shapley"] and len(removed) <= 3
     assert (values[removed] < 0).all()
     assert len(removed) == 0 or values[removed].max() <= np.delete(values, removed).min()
 

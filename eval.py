@@ -85,13 +85,19 @@ def load_values(path):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
 
-def load_rivals(path, network):
+def load_rivals(path, network, n_filters):
     """What rivals.py named for this network: {name: filters}; nothing if it has not run. Raises Stop."""
     if not os.path.exists(path):
         return {}
     orders = records.load_npz(path, "rivals.py")
-    if json.loads(str(orders.pop("run", "{}"))).get("network") != network:
-        raise Stop(f"{path} is of another network; run rivals.py anew")
+    try:
+        made_for = json.loads(str(orders.pop("run")))["network"]
+        if any(np.bincount(order, minlength=n_filters).shape != (n_filters,) for order in orders.values()):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise Stop(f"{path} is not a record of rivals.py; move it away, and run rivals.py again or do without") from None
+    if made_for != network:
+        raise Stop(f"{path} is of another network; move it away, and run rivals.py again or do without")
     return orders
 
 
@@ -100,8 +106,8 @@ def load_finetuned(path, network):
     if not os.path.exists(path):
         return {}
     states = model.read(path)
-    if states.pop("network", None) != network:
-        raise Stop(f"{path} is of another network; run finetune.py anew")
+    if states.pop("network", None) != network or not all(isinstance(some, list) for some in states.values()):
+        raise Stop(f"{path} is not finetune.py's of this network; move it away, and run finetune.py again or do without")
     return states
 
 
@@ -175,6 +181,9 @@ def main():
     started = time.time()
     for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
         settings.require(name, value, value >= 0, "0 or more")
+    others = [folder for folder in OTHERS.split(",") if folder]
+    settings.require("OTHERS", OTHERS, all(os.path.exists(f"{folder}/mab.npz") for folder in others),
+                     "folders that hold a mab.npz, with commas between")
     device = model.device_of(DEVICE)
     order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
@@ -182,7 +191,7 @@ def main():
     if model.digest(network) != run["network"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network than {weights}; "
                    "run train_squeeze.py, mab.py and eval.py with one new --RECORDS_DIR")
-    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run["network"])
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run["network"], len(filters))
     finetuned = load_finetuned(f"{RECORDS_DIR}/finetune.pth", run["network"])
     purposes = ("values", "choose", "report") if OPEN_REPORT else ("values", "choose")
     faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME) for purpose in purposes}
@@ -195,7 +204,7 @@ def main():
 
     # Each repair is a path of networks, from the one as it is: filters go one by one, or epochs are trained.
     orders = {"shapley": order}
-    for folder in filter(None, OTHERS.split(",")):
+    for folder in others:
         order, _, other = load_values(f"{folder}/mab.npz")
         if any(other[name] != run[name] for name in ("network", "images", "REMOVAL")):
             raise Stop(f"OTHERS: {folder}/mab.npz is of another network, of other images, or of another REMOVAL")

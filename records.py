@@ -58,7 +58,7 @@ def _save_torch(buffer, content):
 _WRITERS = {
     ".json": lambda buffer, record: buffer.write((json.dumps(record, indent=1) + "\n").encode()),
     ".csv": lambda buffer, table: table.to_csv(buffer, index=False, float_format="%.7g"),
-    ".npz": lambda buffer, arrays: np.savez_compressed(buffer, **arrays),
+    ".npz": lambda buffer, arrays: np.savez(buffer, **arrays),
     ".pkl": lambda buffer, array: pickle.dump(array, buffer),
     ".pth": _save_torch,
     ".png": lambda buffer, figure: figure.savefig(buffer, format="png", dpi=150),

@@ -105,7 +105,7 @@ def greedy(subject, number):
     keep, order = np.ones(len(subject.fills), dtype=bool), []
     for _ in tqdm(range(number), "greedy", unit=" filters", leave=False, dynamic_ncols=True):
         guesses = np.where(keep, subject.guess(keep), np.inf)
-        best = np.argsort(guesses, kind="stable")[:CANDIDATES]
+        best = np.argsort(guesses, kind="stable")[:min(CANDIDATES, keep.sum())]
         order.append(int(best[np.argmax(subject.value(without(keep, best)))]))
         keep[order[-1]] = False
     return np.array(order, dtype=int)

@@ -141,22 +141,24 @@ def change_table(folder):
 
 
 def measures_table(folder):
-    """Values by several V of one network: how precise a round makes them, and what their removals repair on the choosing set."""
-    rows = []
+    """Values by several V of one network: how precise a round makes them, and what their removals give on the choosing set."""
     evaluation = load_json(f"{folder}/eval.json", "eval.py")
     table = pd.DataFrame(evaluation["table"]).set_index(["row", "group"])["value"] * 100
-    for path in sorted(glob.glob(f"{folder}/*/mab.json")):
-        mab, name = load_json(path, "mab.py"), f"values of {os.path.basename(os.path.dirname(path))}"
-        rounds = 4 * mab["rounds"] * (1 / max(mab["reliability"], 1e-9) - 1)  # squared errors fall as 1 / rounds
-        rows.append([mab["run"]["MEASURE"], mab["rounds"], f"{mab['reliability']:.2f}", f"{rounds:,.0f}" if mab["reliability"] > 0 else "-",
-                     *(f"{np.mean(evaluation['steps'][name + ending]):g}: " + " / ".join(
-                         f"{table[name + ending, group]:.1f}" for group in ("balanced", "black women", "AUC black"))
-                       for ending in ("", "+threshold"))])
-    before = " / ".join(f"{table['nothing', group]:.1f}" for group in ("balanced", "black women", "AUC black"))
-    shift = " / ".join(f"{table['threshold', group]:.1f}" for group in ("balanced", "black women", "AUC black"))
-    rows.insert(0, ["nothing removed", "", "", "", before, shift])
-    return _markdown(["V", "rounds", "reliability", "rounds to 0.8, about", "removed: balanced / black women / AUC black",
-                      "the same, threshold shifted"], rows)
+
+    def given(row):
+        return " / ".join(f"{table[row, group]:.1f}" for group in ("balanced", "black women", "AUC black"))
+
+    rows, runs = [], {"shapley": load_json(f"{folder}/mab.json", "mab.py")}
+    for name in [row.removeprefix("values of ") for row in evaluation["steps"] if row.startswith("values") and "+" not in row]:
+        runs[f"values of {name}"] = load_json(f"{folder}/{name}/mab.json", "mab.py")
+    for row, mab in sorted(runs.items(), key=lambda item: item[1]["stages"]):
+        precise = [mab["rounds"], f"{mab['reliability']:.2f}", "-"] if mab["stages"] == 1 else [f"{mab['stages']} stages", "", ""]
+        if mab["stages"] == 1 and mab["reliability"] > 0:
+            precise[2] = f"{4 * mab['rounds'] * (1 / mab['reliability'] - 1):,.0f}"  # squared errors fall as 1 / rounds
+        rows.append([mab["run"]["MEASURE"] + ", anew" * (mab["stages"] > 1), *precise,
+                     *(f"{given(row + ending)} ({np.mean(evaluation['steps'][row + ending]):g})" for ending in ("", "+threshold"))])
+    return _markdown(["V", "rounds", "reliability", "rounds to 0.8, about", "removed: balanced / black women / AUC black (filters)",
+                      "the same, and the threshold shifted"], [["nothing removed", "", "", "", given("nothing"), given("threshold")], *rows])
 
 
 def run_table(folder):

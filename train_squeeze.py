@@ -22,7 +22,7 @@ from settings import (ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAG
                       Stop)
 
 # -----------------------------------------------------------------------------
-EPOCHS = 2            # the original's
+EPOCHS = 6            # the original had 2
 BATCH_SIZE = 64       # images a step
 LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 # -----------------------------------------------------------------------------

@@ -381,10 +381,20 @@ def test_measures_are_what_they_say(faces):
         assert found["likelihood"][t].item() == pytest.approx(np.exp(np.log(probabilities).mean()))
         assert found["worst_group"][t].item() == pytest.approx(min(soft(row[group == index]).mean() for index in range(4)))
         male = np.where(faces.male.numpy() == 1, row, -row)  # by how much "male" exceeds "female"
-        for name, above in (("auc", step), ("smooth_auc", soft)):
-            races = [np.mean([above(male[i] - male[j]) for i in np.flatnonzero(group == men) for j in np.flatnonzero(group == women)])
-                     for men, women in ((0, 1), (2, 3))]
-            assert found[name][t].item() == pytest.approx(np.mean(races))
+        for name, above, pairs in (("auc", step, [(0, 1), (2, 3)]), ("smooth_auc", soft, [(0, 1), (2, 3)]),
+                                   ("smooth_auc_all", soft, [(0, 1), (0, 3), (2, 1), (2, 3)])):
+            areas = [np.mean([above(male[i] - male[j]) for i in np.flatnonzero(group == men) for j in np.flatnonzero(group == women)])
+                     for men, women in pairs]
+            assert found[name][t].item() == pytest.approx(np.mean(areas))
+
+
+def test_auc_of_a_large_batch_is_a_mean_over_blocks():
+    """120 of each group in blocks of 40: each man is compared with the 40 women of his block, all alike here."""
+    group = torch.arange(4).repeat_interleave(120)
+    faces = Faces(None, 1 - group % 2, group)
+    block = torch.arange(120).repeat(4) // 40
+    margins = torch.where(group % 2 == 0, 1.0, -1.0 * block)  # a man is right by 1, a woman wrong by the number of her block
+    assert ablation.auc(margins[None], faces).item() == pytest.approx((1 + 0.5 + 0) / 3)
 
 
 def test_first_order_changes_are_those_of_small_removals(network, evaluator, faces):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import datasets
 import model
+import records
 import settings
 
 REMEDY = re.compile(r"\b(add|be|choose|delete|download|draw|free|give|hold|keep|lists|look|move|needs?|put|replace|run|"
@@ -212,10 +213,12 @@ WRONG = {
                         "FAIRFACE_FRAME=0,0,nan,1 DEVICE=x",
     "mab.py": "NO_SUCH=1 SEED=abc SEED=0.5 SEED=-1 DEVICE=x DEVICE=cuda:99 DEVICE=meta ARCH=resnet REMOVAL=x BOUND=x MEASURE=x "
               "WHICH=x TOP_K=0 TOP_K=99999 IMAGES_PER_ROUND=13 IMAGES_PER_ROUND=0 IMAGES_PER_ROUND=-4 "
-              "IMAGES_PER_ROUND=4000 MAX_ROUNDS=0 LOOK_EVERY=0 SAMPLER=x SINGLES=1 DEEPEST=0 DEEPEST=2 "
+              "IMAGES_PER_ROUND=4000 MAX_ROUNDS=0 STAGES=0 LOOK_EVERY=0 SAMPLER=x SINGLES=1 DEEPEST=0 DEEPEST=2 "
               "DELTA=2 DELTA=nan EPS=-1 TRUNCATION=nan "
               "FAIRFACE_FRAME=1,1,0,0 FAIRFACE_FRAME=0,0,2,2 FAIRFACE_FRAME=0,1 IMAGE_SIZE=0",
-    "eval.py": "MAX_REMOVED=-1 RANDOM_ORDERS=-1 SEED=-1 ARCH=resnet DEVICE=x CELEBA_FRAME=0,0,0,1"}
+    "rivals.py": "MAX_REMOVED=-1 CANDIDATES=0 RIVALS=x SEED=-1 ARCH=resnet DEVICE=x",
+    "finetune.py": "EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0 HEAD_LEARNING_RATE=-1 ARCH=resnet DEVICE=x",
+    "eval.py": "MAX_REMOVED=-1 RANDOM_ORDERS=-1 SEED=-1 ARCH=resnet DEVICE=x CELEBA_FRAME=0,0,0,1 OTHERS=nowhere OPEN_REPORT=x"}
 
 
 @pytest.mark.parametrize("name, case", [(name, case) for name in WRONG for case in WRONG[name].split()])
@@ -238,7 +241,7 @@ def test_cuda_without_gpu(done, stops, name):
 
 def test_no_random_orders(done, script):
     assert script("eval.py", "--RANDOM_ORDERS=0", cwd=done)[0] == 0
-    methods = [row["method"] for row in json.loads((done / "cur_records/eval.json").read_text())["table"]]
+    methods = [row["row"] for row in json.loads((done / "cur_records/eval.json").read_text())["table"]]
     assert "shapley" in methods and "random" not in methods
 
 
@@ -283,6 +286,9 @@ DAMAGE = {"cut": cut, "flipped": flip, "junk": JUNK, "empty": write(b""), "text"
     *((name, "cur_records/mab.npz", damage) for name in ("mab.py", "eval.py")
       for damage in ("cut", "flipped", "junk", "empty", "text", "npy", "other npz", "folder")),
     *(("mab.py", "cur_records/mab.json", damage) for damage in ("cut", "junk", "empty", "{}", "[]")),
+    *(("eval.py", "cur_records/rivals.npz", damage) for damage in ("cut", "npy", "other npz")),
+    *(("eval.py", "cur_records/finetune.pth", damage) for damage in ("cut", "tensor", "other dict")),
+    ("rivals.py", "cur_records/mab.json", "cut"), ("rivals.py", "squeezenet.pth", "cut"), ("finetune.py", "squeezenet.pth", "cut"),
     ("eval.py", "squeezenet.pth", "cut")])
 def test_damaged_file(done, stops, name, path, damage):
     DAMAGE[damage](done / path)
@@ -356,6 +362,14 @@ def test_network_retrained_after_the_values(done, stops):
     torch.save(model.checkpoint(network, ARCH="squeezenet1_1", IMAGE_SIZE=32), done / "squeezenet.pth")
     for name in ("mab.py", "eval.py"):
         stops(name, cwd=done, words=["mab.npz", "network", "--RECORDS_DIR"])
+    stops("rivals.py", cwd=done, words=["mab.json", "network"])
+
+
+def test_rivals_and_fine_tuning_of_another_network(done, stops):
+    for file, content in (("rivals.npz", {"run": json.dumps({"network": "x"})}), ("finetune.pth", {"network": "x"})):
+        records.save({str(done / "cur_records" / file): content})
+        stops("eval.py", cwd=done, words=[file, "network"])
+        remove(done / "cur_records" / file)
 
 
 # ----------------------------------------------------------------------------- disks

@@ -8,7 +8,7 @@ from datasets import GROUP_NAMES, GROUPS
 # What is compared, as tables and figures name it; "... and threshold" besides.
 METHODS = {"nothing": "nothing removed", "shapley": "negative filters removed", "random": "random filters removed",
            "l2_norm": "smallest weights removed", "mean_activation": "least active removed",
-           "first_order": "gradient x activation", "leave_one_out": "leave-one-out", "greedy": "greedy removal",
+           "first_order": "gradient x activation", "leave_one_out": "leave-one-out", "greedy_guess": "greedy by gradient", "greedy": "greedy removal",
            "finetune_head": "head fine-tuned", "finetune": "all fine-tuned"}
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 T = dict(enumerate([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262], 1))  # Student's, by degrees of freedom

@@ -25,7 +25,7 @@ from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60    # filters that each rival names
-RIVALS = "l2_norm,mean_activation,first_order,leave_one_out,greedy"
+RIVALS = "l2_norm,mean_activation,first_order,leave_one_out,greedy_guess,greedy"
 CANDIDATES = 8      # of greedy: filters tried at each step, those of the best guesses
 # -----------------------------------------------------------------------------
 
@@ -51,7 +51,7 @@ class Subject:
             yield batch._replace(male=batch.male.to(self.evaluator.device), group=batch.group.to(self.evaluator.device))
 
     def value(self, keep):
-        """(T, n_filters) bool -> (T,) float64: V on all faces, the mean of batches (which is exact for the mean of images)."""
+        """(T, n_filters) bool -> (T,) float64: V on all faces, as the mean of batches."""
         found = []
         with tqdm(total=len(keep) * len(self.faces.male), desc="V", unit=" images", leave=False, dynamic_ncols=True) as bar:
             for batch in self.batches():
@@ -102,20 +102,29 @@ def leave_one_out(subject, number):
 
 def greedy(subject, number):
     """One after the other, that which raises V most when it leaves what is left; of those with the best guesses."""
+    return _one_by_one(subject, number, CANDIDATES)
+
+
+def greedy_guess(subject, number):
+    """As greedy, by the guesses alone: gradient x activation, anew after each removal."""
+    return _one_by_one(subject, number, 1)
+
+
+def _one_by_one(subject, number, candidates):
     keep, order = np.ones(len(subject.fills), dtype=bool), []
-    for _ in tqdm(range(number), "greedy", unit=" filters", leave=False, dynamic_ncols=True):
+    for _ in tqdm(range(number), "one by one", unit=" filters", leave=False, dynamic_ncols=True):
         guesses = np.where(keep, subject.guess(keep), np.inf)
-        best = np.argsort(guesses, kind="stable")[:min(CANDIDATES, keep.sum())]
-        order.append(int(best[np.argmax(subject.value(without(keep, best)))]))
+        best = np.argsort(guesses, kind="stable")[:min(candidates, keep.sum())]
+        values = subject.value(without(keep, best)) if len(best) > 1 else [0]
+        order.append(int(best[np.argmax(values)]))
         keep[order[-1]] = False
     return np.array(order, dtype=int)
 
 
 def main():
-    settings.require("MAX_REMOVED", MAX_REMOVED, MAX_REMOVED >= 0, "0 or more")
     settings.require("CANDIDATES", CANDIDATES, CANDIDATES >= 1, "at least 1")
     chosen = [name for name in RIVALS.split(",") if name]
-    known = {rival.__name__: rival for rival in (l2_norm, mean_activation, first_order, leave_one_out, greedy)}
+    known = {rival.__name__: rival for rival in (l2_norm, mean_activation, first_order, leave_one_out, greedy_guess, greedy)}
     settings.require("RIVALS", RIVALS, set(chosen) <= set(known), f"of {', '.join(known)}, with commas between")
     device = model.device_of(DEVICE)
     network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
@@ -124,6 +133,10 @@ def main():
     if (mab["network"], mab["images"]) != (model.digest(network), datasets.digest(faces)):
         raise Stop(f"{RECORDS_DIR}/mab.json is of another network, or of other images; run mab.py anew, or set its constants here")
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED < len(evaluator.layers), f"from 1 to {len(evaluator.layers) - 1}")
+    if not hasattr(evaluator, "first_order"):
+        settings.require("RIVALS", RIVALS, set(chosen) <= {"l2_norm", "mean_activation"},
+                         "l2_norm,mean_activation: the others need guesses, which a network that cannot be cut has not")
     subject = Subject(network, evaluator, ablation.fill_values(evaluator, faces, mab["REMOVAL"]), faces, mab["MEASURE"])
     run = {"network": mab["network"], "images": mab["images"], "MEASURE": mab["MEASURE"], "REMOVAL": mab["REMOVAL"],
            "MAX_REMOVED": MAX_REMOVED, "CANDIDATES": CANDIDATES}

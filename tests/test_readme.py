@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+from PIL import Image
 
 import tables
 from conftest import REPOSITORY
@@ -34,11 +35,30 @@ def test_files_that_are_named_exist():
 def test_records_hold_no_weights_or_images():
     names = subprocess.run(["git", "ls-files", "cur_records"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
     assert names
-    assert {name.rpartition(".")[2] for name in names} == {"json", "csv", "npz", "pkl", "png"}
-    assert {name.rpartition("/")[2] for name in names if name.endswith(".png")} == {"eval.png", "values.png"}
+    assert {name.rpartition(".")[2] for name in names} == {"json", "csv", "npz", "pkl", "png", "pdf"}
+    assert {name.rpartition("/")[2] for name in names if name.endswith((".png", ".pdf"))} == {
+        f"{figure}.{kind}" for figure in ("eval", "rivals", "values", "layers", "faces") for kind in ("png", "pdf")}
+    assert {name.rpartition("/")[0] for name in names if "faces" in name} == {"cur_records/demo"}  # drawings
 
 
 @pytest.mark.parametrize("folder", ["cur_records", "cur_records/demo"])
+def test_figures_are_those_of_the_records(folder, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for name in tables.draw(folder):
+        with Image.open(f"{folder}/{name}.png") as image:
+            assert image.info["Source"] == tables.source(folder), "run python tables.py"
+        assert (REPOSITORY / folder / f"{name}.pdf").exists()
+
+
+def test_report_set_was_opened_once(monkeypatch):
+    """For each network of the record; and later than its values."""
+    monkeypatch.chdir(REPOSITORY)
+    for folder in tables.trainings("cur_records"):
+        record = tables.load_json(f"{folder}/eval.json", "eval.py")
+        assert len(record["report_opened"]) == 1 and record["constants"]["OPEN_REPORT"]
+
+
+@pytest.mark.parametrize("folder", ["cur_records", "cur_records/seed_1", "cur_records/seed_2", "cur_records/demo"])
 def test_records_are_of_one_run(folder, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     train, mab, evaluation = (tables.load_json(f"{folder}/{name}.json", name)

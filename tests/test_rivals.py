@@ -46,10 +46,9 @@ def test_greedy(off, monkeypatch):
     assert order.tolist() == brute_force(6) and order.tolist() != rivals.leave_one_out(Game(), 6).tolist()
 
 
-def test_greedy_tries_the_best_guesses_only(monkeypatch):
-    monkeypatch.setattr(rivals, "CANDIDATES", 1)
-    assert rivals.greedy(Game(), 6).tolist() == brute_force(6)
-    assert rivals.greedy(Game(50.0), 6).tolist() != brute_force(6)
+def test_greedy_guess_goes_by_the_guesses():
+    assert rivals.greedy_guess(Game(), 6).tolist() == brute_force(6)
+    assert rivals.greedy_guess(Game(50.0), 6).tolist() != brute_force(6)
 
 
 def test_leave_one_out():

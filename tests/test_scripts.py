@@ -18,7 +18,7 @@ import model
 from conftest import ONE_THREAD, REPOSITORY, TINY
 from datasets import GROUP_NAMES
 
-RIVALS = ("l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy", "finetune", "finetune_head")
+RIVALS = ("l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy_guess", "greedy", "finetune", "finetune_head")
 
 
 def records_of(folder):
@@ -105,7 +105,7 @@ def test_rivals(trained, toy):
     """Each names as many filters as were asked for, once, and those that its definition says."""
     orders = dict(np.load(records_of(trained) / "rivals.npz"))
     orders.pop("run")
-    assert set(orders) == {"l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy"}
+    assert set(orders) == {"l2_norm", "mean_activation", "first_order", "leave_one_out", "greedy_guess", "greedy"}
     assert all(len(set(order.tolist())) == len(order) == 3 for order in orders.values())
     network = model.load(str(trained / "squeezenet.pth"), ARCH="squeezenet1_1", IMAGE_SIZE=32)
     norms = np.concatenate([conv.weight.detach().flatten(1).norm(dim=1).numpy() for name, conv in network.named_modules()

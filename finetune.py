@@ -27,12 +27,10 @@ HEAD_LEARNING_RATE = 1e-3  # the same, of the head alone
 
 
 def finetune(network, layer, faces, device, learning_rate, name):
-    """Train a network, or one layer of it, on faces; returns the state dict after each epoch."""
+    """Train a network, or one layer of it (and the statistics of batch norms, if there are any); the state dict after each epoch."""
     network.requires_grad_(layer is None)
-    trained = list((network if layer is None else layer.requires_grad_()).parameters())
-    optimizer = torch.optim.AdamW(trained, learning_rate)
-    steps = max(3, EPOCHS * -(-len(faces.male) // BATCH_SIZE))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=max(0.1, 1.5 / steps))
+    trained = network if layer is None else layer.requires_grad_()
+    optimizer, schedule = model.optimizer(trained, learning_rate, EPOCHS * -(-len(faces.male) // BATCH_SIZE))
     states = []
     for epoch in range(EPOCHS):
         torch.manual_seed(SEED * 1000 + epoch)  # dropout knows no other generator
@@ -53,7 +51,7 @@ def main():
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
     with_head = copy.deepcopy(network)
     head = [module for module in with_head.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))][-1]
-    made = {"network": model.digest(network)}
+    made = {"network": model.digest(network), "images": datasets.digest(faces)}
     made["finetune"] = finetune(copy.deepcopy(network), None, faces, device, LEARNING_RATE, "all layers")
     made["finetune_head"] = finetune(with_head, head, faces, device, HEAD_LEARNING_RATE, "head")
     records.save({f"{RECORDS_DIR}/finetune.json": {**records.about(settings.chosen(globals()), time.time() - started, str(device)),

@@ -252,6 +252,13 @@ def forward(steps, images):
 # ----------------------------------------------------------------------------- an epoch
 
 
+def optimizer(module, learning_rate, steps):
+    """AdamW for a module's parameters, and its schedule: OneCycleLR, which warms up over a tenth of the steps."""
+    adam, steps = torch.optim.AdamW(module.parameters(), learning_rate), max(3, steps)
+    # OneCycleLR divides by the length of its warm-up less one step, so that may not be exactly one.
+    return adam, torch.optim.lr_scheduler.OneCycleLR(adam, learning_rate, total_steps=steps, pct_start=max(0.1, 1.5 / steps))
+
+
 def epoch(network, faces, device, batch_size, optimizer=None, schedule=None, rng=None, bar=""):
     """One pass over `faces`: trains if there is an optimizer, else evaluates.
 

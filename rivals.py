@@ -51,8 +51,8 @@ class Subject:
             yield batch._replace(male=batch.male.to(self.evaluator.device), group=batch.group.to(self.evaluator.device))
 
     def value(self, keep):
-        """(T, n_filters) bool -> (T,) float64: V on all faces, as the mean of batches."""
-        found = []
+        """(T, n_filters) bool -> (T,) float64: V on all faces, the mean of batches."""
+        found, sizes = [], []
         with tqdm(total=len(keep) * len(self.faces.male), desc="V", unit=" images", leave=False, dynamic_ncols=True) as bar:
             for batch in self.batches():
                 parts = []
@@ -60,7 +60,8 @@ class Subject:
                     parts.append(ablation.value(self.evaluator, some, batch, self.measure))
                     bar.update(len(some) * len(batch.male))
                 found.append(np.concatenate(parts))
-        return np.mean(found, axis=0)
+                sizes.append(len(batch.male))
+        return np.average(found, axis=0, weights=sizes)
 
     def guess(self, keep):
         """(n_filters,) bool -> (n_filters,) float64: all marginals there on all faces, to first order in the margins."""

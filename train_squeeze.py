@@ -34,11 +34,7 @@ def train(network, faces, val, device, run, state_path):
     run: the constants, by name, that an interrupted training must share to be gone on with.
     """
     epochs, batch_size, learning_rate, seed = (run[name] for name in ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "SEED"))
-    steps = max(3, epochs * -(-len(faces.male) // batch_size))
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-    # OneCycleLR divides by the length of its warm-up less one step, so that may not be exactly one.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps,
-                                                   pct_start=max(0.1, 1.5 / steps))
+    optimizer, schedule = model.optimizer(network, learning_rate, epochs * -(-len(faces.male) // batch_size))
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
     done = _load_state(state_path, run, parts)
     for epoch in range(done, epochs):

@@ -362,7 +362,7 @@ def _free_memory(device):
 def margins(evaluator, fills, faces, keep, bar, batch_size=250):
     """(T, n_filters) bool -> (T, N) float32: the logit of "male" less that of "female" for all faces.
 
-    bar: a tqdm bar, told how many images are done.
+    bar: a tqdm bar, told how many images are done, those of each coalition.
     """
     result = np.empty((len(keep), len(faces.male)), dtype=np.float32)
     for start in range(0, result.shape[1], batch_size):
@@ -370,7 +370,7 @@ def margins(evaluator, fills, faces, keep, bar, batch_size=250):
         evaluator.see(normalise(faces.images[rows], evaluator.device), fills)
         logits = evaluator.logits(keep)
         result[:, rows] = (logits[..., 1] - logits[..., 0]).cpu().numpy()
-        bar.update(logits.shape[1])
+        bar.update(logits.shape[0] * logits.shape[1])
     return result
 
 

@@ -8,7 +8,7 @@ The result is told on the report set, beside others, each chosen in the same way
 threshold, random filters, what rivals.py names, fine-tuning by finetune.py, and each of them with a shift.
 A repair counts only beyond those. The record counts how often the report set was opened, and when.
 Reads what mab.py wrote, and rivals.py and finetune.py if they have run. Writes under RECORDS_DIR: eval.csv,
-eval.json, eval.npz, and figures.
+eval.json, eval.npz, figures, and faces.npz, those that a figure shows.
 """
 
 import copy
@@ -33,7 +33,8 @@ from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE
 MAX_REMOVED = 60    # filters removed at most
 RANDOM_ORDERS = 10  # random removals to compare with
 OTHERS = ""         # with commas between, RECORDS_DIRs of further runs of mab.py on this network: their values are rivals
-OPEN_REPORT = True  # False: tell the choosing set in place of the report set, as long as anything is still to be settled
+OPEN_REPORT = True  # False: tell the choosing set, and CelebA's val, in place of the report set and CelebA's test, as long
+                    # as anything is still to be settled
 # -----------------------------------------------------------------------------
 
 
@@ -78,49 +79,53 @@ def load_values(path):
                                 "certified": (arrays["status"] == "top") & promised})
         removed, lowest = arrays["removed"], arrays["lowest"]
         filters.loc[removed, "shapley"] = lowest
+        filters.loc[removed, ["ci_low", "ci_high"]], filters.loc[removed, "certified"] = np.nan, False  # those are the last stage's
         rest = np.argsort(filters["shapley"].to_numpy(), kind="stable")
         order = np.concatenate([removed, rest[~np.isin(rest, removed)]])
-        return order[filters["shapley"].to_numpy()[order] < 0], filters, run
+        harmful = np.logical_and.accumulate(filters["shapley"].to_numpy()[order] < 0)  # up to the first that helps
+        return order[harmful], filters, run
     except (KeyError, TypeError, ValueError, IndexError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
 
-def load_rivals(path, network, n_filters):
-    """What rivals.py named for this network: {name: filters}; nothing if it has not run. Raises Stop."""
+def load_rivals(path, run, n_filters):
+    """What rivals.py named in this game, as mab.py's run has it: {name: filters}; nothing if it has not run. Raises Stop."""
     if not os.path.exists(path):
         return {}
     orders = records.load_npz(path, "rivals.py")
     try:
-        made_for = json.loads(str(orders.pop("run")))["network"]
+        made_for = json.loads(str(orders.pop("run")))
         if any(np.bincount(order, minlength=n_filters).shape != (n_filters,) for order in orders.values()):
             raise ValueError
+        changed = [name for name in ("network", "images", "MEASURE", "REMOVAL") if made_for[name] != run[name]]
+        changed += ["MAX_REMOVED"] * (made_for["MAX_REMOVED"] < MAX_REMOVED)
     except (KeyError, TypeError, ValueError):
         raise Stop(f"{path} is not a record of rivals.py; move it away, and run rivals.py again or do without") from None
-    if made_for != network:
-        raise Stop(f"{path} is of another network; move it away, and run rivals.py again or do without")
+    if changed:
+        raise Stop(f"{path} was made with another {', '.join(changed)}; move it away, and run rivals.py again or do without")
     return orders
 
 
-def load_finetuned(path, network):
+def load_finetuned(path, run):
     """What finetune.py made of this network: {name: [state dict after each epoch]}; nothing if it has not run. Raises Stop."""
     if not os.path.exists(path):
         return {}
     states = model.read(path)
-    if states.pop("network", None) != network or not all(isinstance(some, list) for some in states.values()):
-        raise Stop(f"{path} is not finetune.py's of this network; move it away, and run finetune.py again or do without")
+    made_of = [states.pop(name, None) for name in ("network", "images")]
+    if made_of != [run["network"], run["images"]] or not all(isinstance(some, list) for some in states.values()):
+        raise Stop(f"{path} is not finetune.py's of this network and these images; move it away, and run finetune.py again or do without")
     return states
 
 
-def finetuned_margins(network, states, image_size, fills, faces, bar):
+def finetuned_margins(network, states, faces, device, bar):
     """Margins as from removal_margins, of a network after one epoch after another."""
     found = {split: [] for split in faces}
     for state in states:
         network.load_state_dict(state)
-        evaluator = ablation.evaluator(network, image_size)
-        whole = np.ones((1, len(fills)), dtype=bool)
         for split, some in faces.items():
-            found[split].append(ablation.margins(evaluator, fills, some, whole, bar))
-    return {split: np.concatenate(some) for split, some in found.items()}
+            found[split].append(model.margins(network, some, device))
+            bar.update(len(some.male))
+    return {split: np.stack(some) for split, some in found.items()}
 
 
 def compared(rows):
@@ -134,10 +139,15 @@ def compared(rows):
 
 
 def opened(path, network):
-    """When the report set was opened for this network: before, and now if it was."""
-    earlier = records.load_json(path, "eval.py") if os.path.exists(path) else {}
-    earlier = earlier.get("report_opened", []) if earlier.get("run", {}).get("network") == network else []
-    return earlier + OPEN_REPORT * [{"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "commit": records.commit()}]
+    """The openings of the report set that are on record here: those of before, and now's if it is opened."""
+    earlier = records.load_json(path, "eval.py").get("report_opened", []) if os.path.exists(path) else []
+    return earlier + OPEN_REPORT * [{"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "network": network,
+                                     "commit": records.commit()}]
+
+
+def rows_of(table):
+    """A DataFrame for a JSON file: a dict a row, None for NaN."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def shown(faces, before, after, repaired=5, broken=3):
@@ -154,26 +164,29 @@ def shown(faces, before, after, repaired=5, broken=3):
     return faces.images[rows].permute(0, 2, 3, 1).numpy(), np.array(captions, dtype=str)
 
 
-def report(table, changes, certified, k, where, openings):
-    """Print what was found. certified: (removed,) bool, which of the filters removed are among the k lowest for certain."""
-    print(f"Scores in % on FairFace's {where}, and accuracy on CelebA's test set. In brackets, filters removed (epochs, of "
-          f"fine-tuning).\nHow many, and the shift of '+threshold', were chosen on the choosing set.\n")
+def report(table, changes, n_negative, certified, k, openings):
+    """Print what was found. n_negative: filters that could go; certified: (removed,) bool, which are among the k lowest for certain."""
+    where, celeba = ("report set", "test") if OPEN_REPORT else ("choosing set", "val")
+    print(f"Scores in % on FairFace's {where}, and accuracy on CelebA's {celeba} set. In brackets, filters removed (epochs, of "
+          "fine-tuning).\nHow many, and the shift of '+threshold', were chosen on the choosing set.\n")
     wide = table.pivot_table(index="row", columns="group", values="value", sort=False) * 100
     wide.index = [f"{row} ({table.loc[table['row'] == row, 'steps'].iloc[0]:g})" for row in wide.index]
     print(wide.rename_axis(columns=None).to_string(float_format="{:.1f}".format))
     print("\nChanges in points, with 95 % intervals over the images:\n")
-    for name in ("threshold against nothing", "shapley against nothing", "shapley+threshold against nothing",
-                 "shapley+threshold against threshold", "shapley+threshold against random+threshold"):
+    for name in ("threshold against nothing", "shapley against nothing", "shapley against random", "shapley against threshold",
+                 "shapley+threshold against nothing", "shapley+threshold against threshold"):
         if name in changes:
-            told = changes[name].set_index("group").loc[["black women", "balanced", "AUC black", "CelebA test"]]
+            told = changes[name].set_index("group").loc[["black women", "balanced", "AUC black", f"CelebA {celeba}"]]
             print(f"{name}: " + "; ".join(f"{group} {text}" for group, text in zip(told.index, metrics.percent(told))))
     if len(certified):
         print(f"\nOf the negative filters removed ({len(certified)}), {certified.sum()} are certified by mab.py's intervals to be among "
               f"the {k} lowest; the others are a best guess.")
-    else:
+    elif n_negative:
         print("\nNo removal improves balanced accuracy on the choosing set by more than a standard error: none is made.")
+    else:
+        print("\nThere is nothing to remove: MAX_REMOVED is 0, or no value is negative. No removal is made.")
     if len(openings) > 1:
-        print(f"The report set has been opened {len(openings)} times for this network, first {openings[0]['when']}: "
+        print(f"The report set has been opened {len(openings)} times here, first {openings[0]['when']}: "
               "what was settled in between knew it.")
 
 
@@ -182,8 +195,10 @@ def main():
     for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
         settings.require(name, value, value >= 0, "0 or more")
     others = [folder for folder in OTHERS.split(",") if folder]
-    settings.require("OTHERS", OTHERS, all(os.path.exists(f"{folder}/mab.npz") for folder in others),
-                     "folders that hold a mab.npz, with commas between")
+    names = [f"values of {os.path.basename(os.path.normpath(folder))}" for folder in others]
+    settings.require("OTHERS", OTHERS, len(set(names)) == len(names) and not any("+" in name for name in names)
+                     and all(os.path.exists(f"{folder}/mab.npz") for folder in others),
+                     "folders of different names, without +, that hold a mab.npz; with commas between")
     device = model.device_of(DEVICE)
     order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
     weights = settings.weights_path(RECORDS_DIR)
@@ -191,11 +206,13 @@ def main():
     if model.digest(network) != run["network"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network than {weights}; "
                    "run train_squeeze.py, mab.py and eval.py with one new --RECORDS_DIR")
-    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run["network"], len(filters))
-    finetuned = load_finetuned(f"{RECORDS_DIR}/finetune.pth", run["network"])
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, len(filters))
+    finetuned = load_finetuned(f"{RECORDS_DIR}/finetune.pth", run)
+    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
     purposes = ("values", "choose", "report") if OPEN_REPORT else ("values", "choose")
     faces = {purpose: datasets.fairface(DATA_DIR, purpose, IMAGE_SIZE, FAIRFACE_FRAME) for purpose in purposes}
-    faces["celeba"] = datasets.celeba(DATA_DIR, "test", IMAGE_SIZE, CELEBA_FRAME)
+    celeba = "test" if OPEN_REPORT else "val"
+    faces["celeba"] = datasets.celeba(DATA_DIR, celeba, IMAGE_SIZE, CELEBA_FRAME)
     if datasets.digest(faces["values"]) != run["images"]:
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values from other images, or framed otherwise (FAIRFACE_FRAME was "
                    f"{','.join(map(str, run['FAIRFACE_FRAME']))}); set them back, or run mab.py with a new --RECORDS_DIR")
@@ -203,12 +220,12 @@ def main():
     fills = ablation.fill_values(evaluator, faces.pop("values"), run["REMOVAL"])
 
     # Each repair is a path of networks, from the one as it is: filters go one by one, or epochs are trained.
-    orders = {"shapley": order}
-    for folder in others:
-        order, _, other = load_values(f"{folder}/mab.npz")
+    orders, runs = {"shapley": order}, {"shapley": run}
+    for name, folder in zip(names, others):
+        orders[name], _, runs[name] = load_values(f"{folder}/mab.npz")
+        other = runs[name]
         if any(other[name] != run[name] for name in ("network", "images", "REMOVAL")):
             raise Stop(f"OTHERS: {folder}/mab.npz is of another network, of other images, or of another REMOVAL")
-        orders[f"values of {os.path.basename(folder)}"] = order
     random = {f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(len(fills))  # mab.py draws otherwise
               for index in range(RANDOM_ORDERS)}
     orders = {name: order[:MAX_REMOVED] for name, order in {**orders, **random, **rivals}.items()}
@@ -218,7 +235,7 @@ def main():
         for path, order in orders.items():
             margins[path] = removal_margins(evaluator, fills, order, faces, bar)
         for path, states in finetuned.items():
-            after = finetuned_margins(copy.deepcopy(network), states, IMAGE_SIZE, fills, faces, bar)
+            after = finetuned_margins(copy.deepcopy(network), states, faces, device, bar)
             margins[path] = {split: np.concatenate([margins["shapley"][split][:1], after[split]]) for split in faces}
 
     # The choosing set chooses how far to go along each path; the report set only tells.
@@ -228,7 +245,7 @@ def main():
     for path, of_split in margins.items():
         shifts = np.array([best_shift(some, faces["choose"]) for some in of_split["choose"]])
         for ending, shift in (("", 0 * shifts), ("+threshold", shifts)):
-            shifted[path + ending] = {split: some + shift[:, None].astype(np.float32) for split, some in of_split.items()}
+            shifted[path + ending] = {split: some + shift[:, None] for split, some in of_split.items()}  # float64, as the shift
             correct = {split: (some > 0) == (male[split] == 1) for split, some in shifted[path + ending].items()}
             step = metrics.fewest_within_one_se(correct["choose"], group["choose"])
             family = "random" if path in random else path
@@ -239,7 +256,7 @@ def main():
           for split in (told, "celeba")}
 
     def celeba_named(found):
-        return found.replace({"group": {"all": "CelebA test"}})
+        return found.replace({"group": {"all": f"CelebA {celeba}"}})
 
     tables = [celeba_named(pd.concat([metrics.table(at[split][row], male[split], group[split], SEED) for split in at], ignore_index=True)
                            ).assign(row=row, steps=np.mean([step for _, step in some])) for row, some in rows.items()]
@@ -249,28 +266,27 @@ def main():
     table, curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
     curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
     removed = orders["shapley"][:rows["shapley"][0][1]]
-    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
     certified = filters["certified"].to_numpy()[removed]
     drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
              "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=evaluator.layers), removed)}
+    files = {}
     examples = shown(faces[told], *(at[told][row][0][0] for row in ("nothing", "shapley")))
     if len(examples[0]):
-        drawn["faces"] = figures.faces(*examples)
+        drawn["faces"], files[f"{RECORDS_DIR}/faces.npz"] = figures.faces(*examples), dict(zip(("images", "captions"), examples))
     records.save({
         f"{RECORDS_DIR}/eval.json": {
-            **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
+            **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run, "runs": runs,
             "report_opened": openings, "told": told,
             "steps": {row: [step for _, step in some] for row, some in rows.items()},
             "removed_filters": removed.tolist(), "removed_certified": certified.tolist(),
-            "table": table.to_dict("records"),
-            "changes": {name: change.to_dict("records") for name, change in changes.items()}},
+            "table": rows_of(table), "changes": {name: rows_of(change) for name, change in changes.items()}},
         f"{RECORDS_DIR}/eval.csv": curves,
         f"{RECORDS_DIR}/eval.npz": {
-            **{f"{split}/{row}": some[0] for split in at for row, some in at[split].items()},
+            **{f"{split}/{row}": some[0].astype(np.float32) for split in at for row, some in at[split].items()},
             **{f"{name}/{split}": labels[split] for name, labels in (("male", male), ("group", group)) for split in at}},
-        f"{RECORDS_DIR}/faces.npz": dict(zip(("images", "captions"), examples)),  # git ignores what shows faces
+        **files,  # git ignores what shows faces
         **{f"{RECORDS_DIR}/{name}.{kind}": figure for name, figure in drawn.items() for kind in ("png", "pdf")}})
-    report(table, changes, certified, run["TOP_K"], "report set" if OPEN_REPORT else "choosing set", openings)
+    report(table, changes, len(orders["shapley"]), certified, run["TOP_K"], openings)
 
 
 if __name__ == "__main__":

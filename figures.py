@@ -3,8 +3,12 @@
 import numpy as np
 
 from datasets import GROUP_NAMES
-from metrics import METHODS
 
+# What is compared; "... and threshold" besides.
+METHODS = {"nothing": "nothing removed", "shapley": "lowest values removed", "random": "random filters removed",
+           "l2_norm": "smallest weights removed", "mean_activation": "least active removed",
+           "first_order": "gradient x activation", "leave_one_out": "leave-one-out", "greedy_guess": "greedy by gradient",
+           "greedy": "greedy removal", "finetune_head": "head fine-tuned", "finetune": "all fine-tuned"}
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osv^D<>Pd*X"
 
@@ -44,10 +48,12 @@ def rivals(runs, split):
     for axis, ending, title in zip(axes, ("", "+threshold"), ("filters removed", "filters removed and threshold shifted")):
         drawn = [name for name in methods if name.endswith("+threshold") == bool(ending) and name.partition("+")[0] not in (
             "finetune", "finetune_head")]
-        random = [_curve(runs, name, split, "balanced") for name in drawn if name.startswith("random")]
+        random = [_curve([run], name, split, "balanced")[:2] for run in runs for name in drawn if name.startswith("random")]
         if random:
-            axis.fill_between(random[0][0], np.min([some[2] for some in random], 0), np.max([some[3] for some in random], 0),
-                              color="0.85", label=f"random filters, range of {len(random) * len(runs)}")
+            length = min(len(steps) for steps, _ in random)
+            accuracy = np.array([some[:length] for _, some in random])
+            axis.fill_between(random[0][0][:length], accuracy.min(0), accuracy.max(0), color="0.85",
+                              label=f"random filters, range of {len(random)}")
         for number, name in enumerate(some for some in drawn if not some.startswith("random")):
             steps, accuracy, *_ = _curve(runs, name, split, "balanced")
             main = name.startswith("shapley")

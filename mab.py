@@ -543,7 +543,7 @@ def load_state(run):
     arrays = records.load_npz(path, "mab.py")
     try:
         before = json.loads(str(arrays.pop("run")))
-        if missing := sorted(run.keys() - before.keys()):
+        if missing := sorted(run.keys() - before.keys() - {"ROUNDS_A_STAGE"}):
             raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
                        "give another --RECORDS_DIR to start anew")
         progress = Progress(removed=tuple(arrays.pop("removed").tolist()), lowest=tuple(arrays.pop("lowest").tolist()),
@@ -552,7 +552,8 @@ def load_state(run):
         state.rounds, state.evaluations, state.guesses = map(int, (state.rounds, state.evaluations, state.guesses))
         tables = records.load_json(json_path, "mab.py") if os.path.exists(json_path) else {"seconds": 0, "rounds": 0}
         seconds, tabled = float(tables["seconds"]), int(tables["rounds"])
-        changed = [f"{name}={before.get(name)} there, {run[name]} now" for name in run if before.get(name) != run[name]]
+        changed = [f"{name}={before.get(name)} there, {run.get(name)} now" for name in sorted(before.keys() | run.keys())
+                   if before.get(name) != run.get(name)]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Stop(f"{path} or {json_path} is not a record of mab.py; move both away "
                    "or give another --RECORDS_DIR") from None
@@ -576,11 +577,12 @@ def save_tables(progress, run, layers, channels, seconds, device, processes):
     import torch
 
     state = progress.state
+    gone = ~progress.left(len(layers))  # the last stage's intervals and status are not theirs
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
             "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": progress.values(),
-            "ci_low": state.ci_low, "ci_high": state.ci_high, "samples": state.samples, "truncated": state.truncated,
-            "status": state.status}),
+            "ci_low": np.where(gone, np.nan, state.ci_low), "ci_high": np.where(gone, np.nan, state.ci_high),
+            "samples": state.samples, "truncated": state.truncated, "status": np.where(gone, "undecided", state.status)}),
         f"{RECORDS_DIR}/shapley_values.pkl": progress.values(),
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
@@ -605,7 +607,7 @@ def check_constants():
             ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
-            ("STAGES", STAGES, STAGES >= 1, "at least 1"),
+            ("STAGES", STAGES, STAGES == 1 or STAGES > 1 and WHICH == "lowest", "1, or more if WHICH is lowest"),
             ("LOOK_EVERY", LOOK_EVERY, LOOK_EVERY >= 1, "at least 1")):
         settings.require(name, value, holds, rule)
 
@@ -634,6 +636,7 @@ def main():
     run |= {"network": model.digest(network), "images": datasets.digest(faces)}
     run |= {"ROUNDS_A_STAGE": MAX_ROUNDS} if STAGES > 1 else {}
     progress, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
+    settings.require("STAGES", STAGES, progress.stage < STAGES, f"at least {progress.stage + 1}: so many are done")
     fills = ablation.fill_values(evaluator, faces, REMOVAL)
     value = ablation.BatchValue(evaluator, fills, faces, IMAGES_PER_ROUND, MEASURE)
     started, rounds, evaluations = time.time(), progress.total("rounds"), progress.total("evaluations")
@@ -686,15 +689,15 @@ def main():
     if progress.total("rounds") != tabled:
         save_tables(progress, run, layers, channels, seconds, str(device), team.size)
     if progress.total("rounds") == rounds:
-        print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise MAX_ROUNDS to go "
-              "on with it, or give another --RECORDS_DIR to start anew. It holds:")
+        print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise "
+              f"{'MAX_ROUNDS' if STAGES == 1 else 'STAGES'} to go on with it, or give another --RECORDS_DIR to start anew. It holds:")
     if progress.removed:
         print(f"{progress.stage} filters removed one by one, their values estimated anew before each: "
               f"{', '.join(f'{layers[i]}[{channels[i]}]' for i in progress.removed[:5])}{', ...' if progress.stage > 5 else ''}. Of the last stage:")
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
           f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(layers)} values are "
           f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0.")
-    print(verdict(state, run, seconds))
+    print(verdict(state, run, seconds * state.rounds / progress.total("rounds")))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-"""Accuracy by group, and its intervals (all of 95 %)."""
+"""Scores by group, and their intervals (all of 95 %)."""
+
+import functools
 
 import numpy as np
 import pandas as pd
 
 from datasets import GROUP_NAMES, GROUPS
 
-# What is compared, as tables and figures name it; "... and threshold" besides.
-METHODS = {"nothing": "nothing removed", "shapley": "negative filters removed", "random": "random filters removed",
-           "l2_norm": "smallest weights removed", "mean_activation": "least active removed",
-           "first_order": "gradient x activation", "leave_one_out": "leave-one-out", "greedy_guess": "greedy by gradient", "greedy": "greedy removal",
-           "finetune_head": "head fine-tuned", "finetune": "all fine-tuned"}
 Z = 1.959964  # standard normal quantile of a two-sided 95 % interval
 T = dict(enumerate([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262], 1))  # Student's, by degrees of freedom
 
@@ -87,13 +84,16 @@ def scores(margins, male, group, weights):
     return found
 
 
+NO_INTERVAL = ("worst", "gap", "equalised odds")  # extremes: resampled, they come out more extreme
+
+
 def table(margins, male, group, seed=0):
     """All scores of a method, with 95 % intervals: margins as one side of `change`. Columns: group (the score's name), value,
-    ci_low, ci_high, n_images. The interval of one group of one training is Wilson's."""
+    ci_low, ci_high, n_images. The interval of one group of one network is Wilson's; NaN for those of NO_INTERVAL."""
     found = _told([margins], male, group, seed)
     n = {"all": len(group)} | {name: int((group == index).sum()) for index, name in enumerate(GROUP_NAMES)}
     found["n_images"] = [n.get(name, len(group)) for name in found["group"]]
-    if len(margins) == 1:
+    if len(margins) == len(margins[0]) == 1:
         grouped = found["group"].isin(n)
         found.loc[grouped, "ci_low"], found.loc[grouped, "ci_high"] = wilson(
             found["value"] * found["n_images"], found["n_images"])
@@ -104,40 +104,54 @@ def change(before, after, male, group, seed=0):
     """Change of all scores, after - before, with paired 95 % intervals. Columns: group (the score's name), change, ci_low, ci_high.
 
     before, after: one array for each training: (K, N), margins on the same N faces of K networks, whose scores are
-    averaged (K > 1 for random removals). Of one training, the interval is a bootstrap's over faces: it holds for the network as it is. Of
-    several, it adds up two variances: the bootstrap's, of the faces, and that of the mean over trainings (Student's
-    t). How faces and trainings act together is in both, so it is rather too wide.
+    averaged (K > 1 for random removals). Of one network, the interval is a bootstrap's over faces: it holds for the network as it is. With
+    several trainings, which differ by their seed, or several random removals, two variances add up: the bootstrap's, and that
+    of the mean over them (Student's t). How faces and trainings act together is in both, so it is rather too wide.
     """
     return _told([after, before], male, group, seed).rename(columns={"value": "change"})
 
 
-def _told(sides, male, group, seed, resamples=2000):
+def _told(sides, male, group, seed):
     """The scores of one side, or of the first less the second; as in table and change."""
-    rng = np.random.default_rng(seed)
-    weights = np.empty((1 + resamples, len(group)))  # the first row weighs all faces alike
-    for index in np.unique(group):
-        n = (group == index).sum()
-        weights[0, group == index] = 1 / n
-        weights[1:, group == index] = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
-    each = []  # of each training: {name: (1 + resamples,)}
+    weights = _weights(group.tobytes(), group.dtype.str, seed)
+    each, spread = [], []  # of each training: {name: (1 + resamples,)}; {name: squared half width by the networks of a side}
     for training in zip(*sides):
         found = [[scores(some, male, group, weights) for some in margins] for margins in training]
         means = [{name: np.mean([some[name] for some in side], axis=0) for name in side[0]} for side in found]
         each.append({name: means[0][name] - (means[1][name] if len(means) > 1 else 0) for name in means[0]})
+        spread.append({name: sum(_half_width([some[name][0] for some in side]) ** 2 for side in found) for name in means[0]})
     rows = []
     for name in each[0]:
-        value, drawn = np.mean([some[name][0] for some in each]), np.mean([some[name][1:] for some in each], axis=0)
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        if len(each) > 1:
-            half = T[len(each) - 1] * np.std([some[name][0] for some in each], ddof=1) / np.sqrt(len(each))
-            low, high = value - np.hypot(value - low, half), value + np.hypot(high - value, half)
-        rows.append((name, value, low, high))
+        values, drawn = [some[name][0] for some in each], np.mean([some[name][1:] for some in each], axis=0)
+        value, (low, high) = np.mean(values), np.percentile(drawn, [2.5, 97.5])
+        more = _half_width(values) if len(each) > 1 else np.sqrt(spread[0][name])
+        low, high = value - np.hypot(value - low, more), value + np.hypot(high - value, more)
+        rows.append((name, value, low, high) if name not in NO_INTERVAL else (name, value, np.nan, np.nan))
     return pd.DataFrame(rows, columns=["group", "value", "ci_low", "ci_high"])
+
+
+def _half_width(values):
+    """Of Student's 95 % interval of their mean; 0 of one value."""
+    n = len(values)
+    return T.get(n - 1, 2.262) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else 0.0
+
+
+@functools.lru_cache(maxsize=2)
+def _weights(group, dtype, seed, resamples=2000):
+    """Weights (1 + resamples, N) of a set of faces: all alike, then of samples drawn from each group with replacement."""
+    group, rng = np.frombuffer(group, dtype), np.random.default_rng(seed)
+    weights = np.empty((1 + resamples, len(group)))
+    for index in np.unique(group):
+        n = (group == index).sum()
+        weights[0, group == index] = 1 / n
+        weights[1:, group == index] = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    return weights
 
 
 def percent(table):
     """Rows of value, accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
     name = next(name for name in ("change", "value", "accuracy") if name in table)
     sign = "+" if name == "change" else ""
-    points = (100 * table[[name, "ci_low", "ci_high"]]).round(1) + 0.0  # + 0.0: no "-0.0"
-    return [f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})" for mean, low, high in points.to_numpy()]
+    points = (100 * table[[name, "ci_low", "ci_high"]].astype(float)).round(1) + 0.0  # + 0.0: no "-0.0"
+    return [f"{mean:{sign}.1f}" + ("" if np.isnan(low) else f" ({low:{sign}.1f} to {high:{sign}.1f})")
+            for mean, low, high in points.to_numpy()]

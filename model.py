@@ -290,6 +290,14 @@ def epoch(network, faces, device, batch_size, optimizer=None, schedule=None, rng
     return loss_sum.item() / len(rows), correct.cpu()
 
 
+@torch.no_grad()
+def margins(network, faces, device, batch_size=250):
+    """The logit of "male" less that of "female" for all faces: (N,) float32."""
+    network.eval()
+    logits = [network(normalise(images, device)) for images in faces.images.split(batch_size)]
+    return torch.cat([some[:, 1] - some[:, 0] for some in logits]).cpu().numpy()
+
+
 def device_of(name):
     """torch.device for DEVICE. Raises Stop where there is no such device."""
     if name == "auto":

@@ -21,7 +21,7 @@ import model
 import records
 import settings
 from datasets import Faces, normalise
-from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, Stop
+from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60    # filters that each rival names

@@ -108,7 +108,7 @@ def claims_table(folder):
          "nothing decided after 809 rounds, reliability 0.35",
          f"{'decided' if mab['decided'] else 'partly decided' if mab['certified'] + mab['ruled_out'] else 'nothing decided'} after "
          f"{mab['rounds']:,} rounds; reliability {mab['reliability']:.2f}, widest interval {mab['widest_interval']:.2f}",
-         "no", "`samplers/reference/`"]])
+         "yes" if mab["decided"] else "no", "`samplers/reference/`"]])
 
 
 def repair_table(folder):
@@ -143,6 +143,7 @@ def change_table(folder):
 def measures_table(folder):
     """Values by several V of one network: how precise a round makes them, and what their removals give on the choosing set."""
     evaluation = load_json(f"{folder}/eval.json", "eval.py")
+    assert evaluation["told"] == "choose", "measures are compared on the choosing set"
     table = pd.DataFrame(evaluation["table"]).set_index(["row", "group"])["value"] * 100
 
     def given(row):
@@ -300,7 +301,7 @@ def decision_table(folder):
 
 
 def with_tables(text):
-    """The README's text with every table between its marks made anew: <!-- accuracy_table(cur_records) -->."""
+    """The README's text with every table between its marks made anew: <!-- repair_table(cur_records) -->."""
     def table(match):
         make = {make.__name__: make for make in (headline_table, claims_table, repair_table, change_table, measures_table, run_table,
                                                  framing_table, bench_table, coverage_table, sampler_table,
@@ -318,11 +319,14 @@ def draw(folder):
     """The figures of a folder's trainings, {name: Figure}: as eval.py draws them for one; of several, over seeds."""
     runs = [pd.read_csv(f"{name}/eval.csv") for name in trainings(folder)]
     evaluations = [load_json(f"{name}/eval.json", "eval.py") for name in trainings(folder)]
-    filters = pd.read_csv(f"{folder}/filters.csv")
+    filters, removed = pd.read_csv(f"{folder}/filters.csv"), [some["removed_filters"] for some in evaluations]
     chosen = {row: np.mean([np.mean(some["steps"][row]) for some in evaluations]) for row in evaluations[0]["steps"]}
-    removed = [some["removed_filters"] for some in evaluations]
+    with_intervals, marked = filters, removed[0]
+    if os.path.exists(f"{folder}/accuracy/filters.csv"):  # values of the whole network, where filters.csv is of stages
+        with_intervals = pd.read_csv(f"{folder}/accuracy/filters.csv")
+        marked = np.argsort(with_intervals["shapley"], kind="stable")[:evaluations[0]["steps"]["values of accuracy"][0]]
     found = {"eval": figures.curves(runs, chosen, "report"), "rivals": figures.rivals(runs, "report"),
-             "values": figures.values(filters, removed[0])}
+             "values": figures.values(with_intervals, marked)}
     if len(runs) > 1:
         found["layers"] = figures.removed_by_layer(filters["layer"].tolist(), removed)
     if os.path.exists(f"{folder}/faces.npz"):
@@ -335,7 +339,7 @@ def source(folder):
     """A hash of what draw draws, which its figures carry."""
     state = hashlib.sha256()
     for name in trainings(folder):
-        for file in ("eval.csv", "eval.json"):
+        for file in ("eval.csv", "eval.json", "filters.csv"):
             with open(f"{name}/{file}", "rb") as opened:
                 state.update(opened.read())
     return state.hexdigest()[:16]

@@ -216,7 +216,7 @@ WRONG = {
               "IMAGES_PER_ROUND=4000 MAX_ROUNDS=0 STAGES=0 LOOK_EVERY=0 SAMPLER=x SINGLES=1 DEEPEST=0 DEEPEST=2 "
               "DELTA=2 DELTA=nan EPS=-1 TRUNCATION=nan "
               "FAIRFACE_FRAME=1,1,0,0 FAIRFACE_FRAME=0,0,2,2 FAIRFACE_FRAME=0,1 IMAGE_SIZE=0",
-    "rivals.py": "MAX_REMOVED=-1 CANDIDATES=0 RIVALS=x SEED=-1 ARCH=resnet DEVICE=x",
+    "rivals.py": "MAX_REMOVED=0 MAX_REMOVED=9999 CANDIDATES=0 RIVALS=x SEED=-1 ARCH=resnet DEVICE=x",
     "finetune.py": "EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0 HEAD_LEARNING_RATE=-1 ARCH=resnet DEVICE=x",
     "eval.py": "MAX_REMOVED=-1 RANDOM_ORDERS=-1 SEED=-1 ARCH=resnet DEVICE=x CELEBA_FRAME=0,0,0,1 OTHERS=nowhere OPEN_REPORT=x"}
 
@@ -366,10 +366,33 @@ def test_network_retrained_after_the_values(done, stops):
 
 
 def test_rivals_and_fine_tuning_of_another_network(done, stops):
-    for file, content in (("rivals.npz", {"run": json.dumps({"network": "x"})}), ("finetune.pth", {"network": "x"})):
-        records.save({str(done / "cur_records" / file): content})
-        stops("eval.py", cwd=done, words=[file, "network"])
-        remove(done / "cur_records" / file)
+    path = done / "cur_records" / "rivals.npz"
+    arrays = dict(np.load(path))
+    run = json.loads(str(arrays.pop("run")))
+    for name, other in (("network", "x"), ("images", "x"), ("MEASURE", "auc"), ("REMOVAL", "zero"), ("MAX_REMOVED", 1)):
+        records.save({str(path): {"run": json.dumps(run | {name: other}), **arrays}})
+        stops("eval.py", cwd=done, words=["rivals.npz", name])
+    remove(path)
+    records.save({str(done / "cur_records/finetune.pth"): {"network": run["network"], "images": "x"}})
+    stops("eval.py", cwd=done, words=["finetune.pth", "images"])
+
+
+def test_stages_of_another_run(done, stops, script):
+    """Stages go on as more stages of the same kind only, and nothing that is not a stage goes on with them."""
+    stops("mab.py", "--STAGES=2", cwd=done, words=["ROUNDS_A_STAGE"])
+    remove(done / "cur_records")
+    assert script("mab.py", "--STAGES=2", "--MAX_ROUNDS=1", cwd=done)[0] == 0
+    stops("mab.py", "--MAX_ROUNDS=1", cwd=done, words=["ROUNDS_A_STAGE"])
+    stops("mab.py", "--STAGES=3", "--MAX_ROUNDS=2", cwd=done, words=["ROUNDS_A_STAGE"])
+    assert script("mab.py", "--STAGES=3", "--MAX_ROUNDS=1", cwd=done)[0] == 0
+    stops("mab.py", "--STAGES=2", "--MAX_ROUNDS=1", cwd=done, words=["STAGES=2", "3"])
+
+
+def test_others_of_the_same_name(done, stops):
+    for folder in ("a/x", "b/x"):
+        (done / folder).mkdir(parents=True)
+        shutil.copy(done / "cur_records/mab.npz", done / folder)
+    stops("eval.py", "--OTHERS=a/x,b/x", cwd=done, words=["OTHERS", "different"])
 
 
 # ----------------------------------------------------------------------------- disks

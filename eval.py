@@ -128,6 +128,55 @@ def finetuned_margins(network, states, faces, device, bar):
     return {split: np.stack(some) for split, some in found.items()}
 
 
+def follow(network, evaluator, fills, orders, finetuned, faces):
+    """Margins along each repair's path, from the network as it is: {path: {split: (steps + 1, N)}}.
+
+    orders: {path: filters that go one by one}; finetuned: {path: state dicts, one an epoch}.
+    """
+    margins, images = {}, sum(len(some.male) for some in faces.values())
+    steps = sum(len(order) + 1 for order in orders.values()) + sum(map(len, finetuned.values()))
+    with tqdm(total=images * steps, desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
+        for path, order in orders.items():
+            margins[path] = removal_margins(evaluator, fills, order, faces, bar)
+        for path, states in finetuned.items():
+            after = finetuned_margins(copy.deepcopy(network), states, faces, evaluator.device, bar)
+            margins[path] = {split: np.concatenate([margins["shapley"][split][:1], after[split]]) for split in faces}
+    return margins
+
+
+def choose(margins, faces):
+    """How far to go along each path, by the choosing set alone: as the networks are, and with the best threshold for each.
+
+    Returns margins so shifted, {path, path+threshold: {split: (steps + 1, N) float64}}; rows of the table, {row: [(path, step)]},
+    several for random orders; and the curves, as in eval.csv.
+    """
+    male, group = ({split: getattr(some, name).numpy() for split, some in faces.items()} for name in ("male", "group"))
+    shifted, rows, curves = {}, {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)]}, []
+    for path, of_split in margins.items():
+        shifts = np.array([best_shift(some, faces["choose"]) for some in of_split["choose"]])
+        for ending, shift in (("", 0 * shifts), ("+threshold", shifts)):
+            shifted[path + ending] = {split: some + shift[:, None] for split, some in of_split.items()}
+            correct = {split: (some > 0) == (male[split] == 1) for split, some in shifted[path + ending].items()}
+            row = ("random" if path.startswith("random ") else path) + ending
+            rows.setdefault(row, []).append((path + ending, metrics.fewest_within_one_se(correct["choose"], group["choose"])))
+            curves += [metrics.accuracy(right, group[split]).assign(method=path + ending, n_removed=number, split=split)
+                       for split, some in correct.items() for number, right in enumerate(some)]
+    columns = ["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]
+    return shifted, rows, pd.concat(curves, ignore_index=True)[columns]
+
+
+def tell(at, rows, faces, celeba):
+    """The scores of all rows, and the changes between those that are compared. at: {split: {row: [(K, N) margins]}}."""
+    def over_splits(measure, *names):
+        found = pd.concat([measure(*(at[split][name] for name in names), faces[split].male.numpy(), faces[split].group.numpy(), SEED)
+                           for split in at], ignore_index=True)
+        return found.replace({"group": {"all": f"CelebA {celeba}"}})
+
+    table = pd.concat([over_splits(metrics.table, row).assign(row=row, steps=np.mean([step for _, step in some]))
+                       for row, some in rows.items()], ignore_index=True)
+    return table, {f"{after} against {before}": over_splits(metrics.change, before, after) for after, before in compared(rows)}
+
+
 def compared(rows):
     """Which rows of the table are told as a change, (after, before): all against doing nothing, and the values against all."""
     found = [(row, "nothing") for row in rows if row != "nothing"] + [("shapley", "threshold"), ("shapley+threshold", "threshold")]
@@ -219,52 +268,20 @@ def main():
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     fills = ablation.fill_values(evaluator, faces.pop("values"), run["REMOVAL"])
 
-    # Each repair is a path of networks, from the one as it is: filters go one by one, or epochs are trained.
     orders, runs = {"shapley": order}, {"shapley": run}
     for name, folder in zip(names, others):
         orders[name], _, runs[name] = load_values(f"{folder}/mab.npz")
-        other = runs[name]
-        if any(other[name] != run[name] for name in ("network", "images", "REMOVAL")):
+        if any(runs[name][of] != run[of] for of in ("network", "images", "REMOVAL")):
             raise Stop(f"OTHERS: {folder}/mab.npz is of another network, of other images, or of another REMOVAL")
     random = {f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(len(fills))  # mab.py draws otherwise
               for index in range(RANDOM_ORDERS)}
     orders = {name: order[:MAX_REMOVED] for name, order in {**orders, **random, **rivals}.items()}
-    margins, images = {}, sum(len(some.male) for some in faces.values())
-    with tqdm(total=images * (sum(len(order) + 1 for order in orders.values()) + sum(map(len, finetuned.values()))),
-              desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
-        for path, order in orders.items():
-            margins[path] = removal_margins(evaluator, fills, order, faces, bar)
-        for path, states in finetuned.items():
-            after = finetuned_margins(copy.deepcopy(network), states, faces, device, bar)
-            margins[path] = {split: np.concatenate([margins["shapley"][split][:1], after[split]]) for split in faces}
-
-    # The choosing set chooses how far to go along each path; the report set only tells.
-    male, group = ({split: getattr(some, name).numpy() for split, some in faces.items()} for name in ("male", "group"))
+    margins = follow(network, evaluator, fills, orders, finetuned, faces)
+    shifted, rows, curves = choose(margins, faces)
     told = "report" if OPEN_REPORT else "choose"
-    shifted, rows, curves = {}, {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)]}, []
-    for path, of_split in margins.items():
-        shifts = np.array([best_shift(some, faces["choose"]) for some in of_split["choose"]])
-        for ending, shift in (("", 0 * shifts), ("+threshold", shifts)):
-            shifted[path + ending] = {split: some + shift[:, None] for split, some in of_split.items()}  # float64, as the shift
-            correct = {split: (some > 0) == (male[split] == 1) for split, some in shifted[path + ending].items()}
-            step = metrics.fewest_within_one_se(correct["choose"], group["choose"])
-            family = "random" if path in random else path
-            rows.setdefault(family + ending, []).append((path + ending, step))
-            curves += [metrics.accuracy(right, group[split]).assign(method=path + ending, n_removed=number, split=split)
-                       for split, some in correct.items() for number, right in enumerate(some)]
     at = {split: {row: [np.stack([shifted[path][split][step] for path, step in some])] for row, some in rows.items()}
           for split in (told, "celeba")}
-
-    def celeba_named(found):
-        return found.replace({"group": {"all": f"CelebA {celeba}"}})
-
-    tables = [celeba_named(pd.concat([metrics.table(at[split][row], male[split], group[split], SEED) for split in at], ignore_index=True)
-                           ).assign(row=row, steps=np.mean([step for _, step in some])) for row, some in rows.items()]
-    changes = {f"{after} against {before}": celeba_named(pd.concat([
-        metrics.change(at[split][before], at[split][after], male[split], group[split], SEED) for split in at], ignore_index=True))
-        for after, before in compared(rows)}
-    table, curves = pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
-    curves = curves[["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"]]
+    table, changes = tell(at, rows, faces, celeba)
     removed = orders["shapley"][:rows["shapley"][0][1]]
     certified = filters["certified"].to_numpy()[removed]
     drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
@@ -283,7 +300,7 @@ def main():
         f"{RECORDS_DIR}/eval.csv": curves,
         f"{RECORDS_DIR}/eval.npz": {
             **{f"{split}/{row}": some[0].astype(np.float32) for split in at for row, some in at[split].items()},
-            **{f"{name}/{split}": labels[split] for name, labels in (("male", male), ("group", group)) for split in at}},
+            **{f"{name}/{split}": getattr(faces[split], name).numpy() for name in ("male", "group") for split in at}},
         **files,  # git ignores what shows faces
         **{f"{RECORDS_DIR}/{name}.{kind}": figure for name, figure in drawn.items() for kind in ("png", "pdf")}})
     report(table, changes, len(orders["shapley"]), certified, run["TOP_K"], openings)

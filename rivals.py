@@ -3,12 +3,13 @@
     python rivals.py
 
 Reads what train_squeeze.py and mab.py wrote, and FairFace's set for the values: a rival knows what mab.py knew, V included.
-Writes RECORDS_DIR/rivals.npz: for each rival the filters to remove, the first to go first. Interrupted, the same
+Writes RECORDS_DIR/rivals.npz and rivals.json: for each rival the filters to remove, the first to go first. Interrupted, the same
 command goes on with the next rival. A new rival is one more function here: its name goes into RIVALS.
 """
 
 import json
 import os
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ import model
 import records
 import settings
 from datasets import Faces, normalise
-from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
+from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop  # SEED: all scripts take it
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60    # filters that each rival names
@@ -123,6 +124,7 @@ def _one_by_one(subject, number, candidates):
 
 
 def main():
+    started = time.time()
     settings.require("CANDIDATES", CANDIDATES, CANDIDATES >= 1, "at least 1")
     chosen = [name for name in RIVALS.split(",") if name]
     known = {rival.__name__: rival for rival in (l2_norm, mean_activation, first_order, leave_one_out, greedy_guess, greedy)}
@@ -149,7 +151,9 @@ def main():
     for name in chosen:
         if name not in orders:
             orders[name] = known[name](subject, MAX_REMOVED)
-            records.save({path: {"run": json.dumps(run), **orders}})
+            records.save({path: {"run": json.dumps(run), **orders}, f"{RECORDS_DIR}/rivals.json": {
+                **records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run,
+                "orders": {rival: order.tolist() for rival, order in orders.items()}}})
         print(f"{name}: " + ", ".join(f"{evaluator.layers[filter]}[{evaluator.channels[filter]}]" for filter in orders[name][:5])
               + ", ..." * (len(orders[name]) > 5), flush=True)
 

@@ -28,10 +28,10 @@ def records_of(folder):
 def test_records_are_complete(trained):
     records = records_of(trained)
     assert {path.name for path in records.iterdir()} - {"faces.npz", "faces.png", "faces.pdf"} == {  # these if any call changed
-        "train_squeeze.json", "mab.npz", "mab.json", "filters.csv", "shapley_values.pkl", "rivals.npz", "finetune.json",
+        "train_squeeze.json", "mab.npz", "mab.json", "filters.csv", "shapley_values.pkl", "rivals.npz", "rivals.json", "finetune.json",
         "finetune.pth", "eval.csv", "eval.json", "eval.npz",
         *(f"{figure}.{kind}" for figure in ("eval", "rivals", "values") for kind in ("png", "pdf"))}
-    for script in ("train_squeeze", "mab", "finetune", "eval"):
+    for script in ("train_squeeze", "mab", "rivals", "finetune", "eval"):
         record = json.loads((records / f"{script}.json").read_text())
         assert {"constants", "seconds", "device", "commit", "versions"} <= set(record)
         assert record["constants"]["SEED"] == 0 and record["constants"]["IMAGE_SIZE"] == 32

@@ -35,7 +35,7 @@ def curves(runs, chosen, split):
         steps, accuracy, *_ = _curve(runs, method, "celeba", "all")
         axis.plot(steps, accuracy, color="black", linewidth=0.8, marker=".", markersize=3, label="CelebA test")
         axis.axvline(chosen[method], color="black", linewidth=0.8)
-        axis.annotate(" chosen", (chosen[method], 0.02), xycoords=("data", "axes fraction"))
+        axis.annotate(" chosen", (chosen[method], 0.96), xycoords=("data", "axes fraction"))
         axis.set(title=label(method), xlabel="filters removed, most negative first")
     axes[0].set(ylabel=_ylabel(split))
     return _finished(figure, axes)

@@ -73,8 +73,8 @@ def claims_table(folder):
                 + f": {change(row, 'nothing', group, split)}")
 
     def verdict(row, before, group, split="report", least=0.0):
-        low, high = told(folder, row, before, split).loc[group, ["ci_low", "ci_high"]]
-        return "yes" if low > least else "no" if high < least else "not told apart"
+        mean, low, high = told(folder, row, before, split).loc[group, ["change", "ci_low", "ci_high"]]
+        return "yes" if low > least else "no" if high < least else "on average, not for certain" if mean > least else "not on average"
 
     paper, anew, both = "values of accuracy", "shapley", "shapley+threshold"
     mab = load_json(f"{folder}/samplers/reference/mab.json", "mab.py")

@@ -486,9 +486,8 @@ class BatchValue:
         if round_seed != self.round_seed:
             rng = np.random.default_rng(round_seed)
             rows = torch.from_numpy(np.concatenate([rng.choice(rows, self.per_group, replace=False) for rows in self.rows]))
-            images = normalise(self.faces.images[rows.to(self.faces.images.device)], self.evaluator.device)
-            self.evaluator.see(images, self.fills)
             self.batch = Faces(*(some[rows.to(some.device)].to(self.evaluator.device) for some in self.faces))
+            self.evaluator.see(normalise(self.batch.images, self.evaluator.device), self.fills)
             self.round_seed = round_seed
 
 

@@ -217,16 +217,18 @@ def report(table, changes, n_negative, certified, k, openings):
     """Print what was found. n_negative: filters that could go; certified: (removed,) bool, which are among the k lowest for certain."""
     where, celeba = ("report set", "test") if OPEN_REPORT else ("choosing set", "val")
     print(f"Scores in % on FairFace's {where}, and accuracy on CelebA's {celeba} set. In brackets, filters removed (epochs, of "
-          "fine-tuning).\nHow many, and the shift of '+threshold', were chosen on the choosing set.\n")
+          "fine-tuning).\nHow many, and the shift of '... and threshold', were chosen on the choosing set.\n")
     wide = table.pivot_table(index="row", columns="group", values="value", sort=False) * 100
-    wide.index = [f"{row} ({table.loc[table['row'] == row, 'steps'].iloc[0]:g})" for row in wide.index]
+    wide.index = [f"{figures.label(row)} ({table.loc[table['row'] == row, 'steps'].iloc[0]:g})" for row in wide.index]
     print(wide.rename_axis(columns=None).to_string(float_format="{:.1f}".format))
     print("\nChanges in points, with 95 % intervals over the images:\n")
     for name in ("threshold against nothing", "shapley against nothing", "shapley against random", "shapley against threshold",
                  "shapley+threshold against nothing", "shapley+threshold against threshold"):
         if name in changes:
             told = changes[name].set_index("group").loc[["black women", "balanced", "AUC black", f"CelebA {celeba}"]]
-            print(f"{name}: " + "; ".join(f"{group} {text}" for group, text in zip(told.index, metrics.percent(told))))
+            after, before = name.split(" against ")
+            print(f"{figures.label(after)}, against {figures.label(before)}: "
+                  + "; ".join(f"{group} {text}" for group, text in zip(told.index, metrics.percent(told))))
     if len(certified):
         print(f"\nOf the negative filters removed ({len(certified)}), {certified.sum()} are certified by mab.py's intervals to be among "
               f"the {k} lowest; the others are a best guess.")

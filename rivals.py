@@ -4,7 +4,7 @@
 
 Reads what train_squeeze.py and mab.py wrote, and FairFace's set for the values: a rival knows what mab.py knew, V included.
 Writes RECORDS_DIR/rivals.npz and rivals.json: for each rival the filters to remove, the first to go first. Interrupted, the same
-command goes on with the next rival. A new rival is one more function here: its name goes into RIVALS.
+command goes on with the next rival. A new rival is one more function here, named in RIVALS and in main.
 """
 
 import json
@@ -66,7 +66,9 @@ class Subject:
 
     def guess(self, keep):
         """(n_filters,) bool -> (n_filters,) float64: all marginals there on all faces, to first order in the margins."""
-        return np.mean([ablation.guess(self.evaluator, keep, batch, self.measure) for batch in self.batches()], axis=0)
+        found = [(ablation.guess(self.evaluator, keep, batch, self.measure), len(batch.male)) for batch in self.batches()]
+        guesses, sizes = zip(*found)
+        return np.average(guesses, axis=0, weights=sizes)
 
 
 def without(keep, filters):

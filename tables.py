@@ -168,25 +168,6 @@ def measures_table(folder):
                       "the same, and the threshold shifted"], [["nothing removed", "", "", "", given("nothing"), given("threshold")], *rows])
 
 
-def run_table(folder):
-    """What the three steps did and how long they took."""
-    train, mab, evaluation = (load_json(f"{folder}/{name}.json", f"{name}.py")
-                              for name in ("train_squeeze", "mab", "eval"))
-    rows = [
-        ["fine-tuning", f"{train['constants']['EPOCHS']} epochs at {train['constants']['IMAGE_SIZE']} px, "
-                        f"{train['seconds'] / 60:.1f} minutes"],
-        ["values", f"{mab['rounds']:,} rounds, {mab['evaluations']:,} evaluations of V, {mab['seconds'] / 60:.0f} minutes "
-                   f"({mab['evaluations'] / mab['seconds']:.0f} a second), device {mab['device']}"],
-        ["reliability of the values", f"{mab['reliability']:.2f}"],
-        ["truncated share of an order", f"{mab['truncated_share']:.0%}"],
-        ["negative values", f"{mab['negative']}; the intervals prove it of {mab['intervals_below_0']}"],
-        [f"the {mab['run']['TOP_K']} {mab['run']['WHICH']}",
-         "decided" if mab["decided"] else
-         f"not decided: {mab['certified']} certified, {mab['ruled_out']} of {mab['filters']:,} ruled out"],
-        ["evaluation", f"{evaluation['seconds'] / 60:.1f} minutes"]]
-    return _markdown(["", f"{folder}/"], rows)
-
-
 def framing_table(folder):
     """Accuracy in % on the choosing set, a row a framing of CelebA, a size of images and a length of training."""
     rows = []
@@ -309,7 +290,7 @@ def decision_table(folder):
 def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- repair_table(cur_records) -->."""
     def table(match):
-        make = {make.__name__: make for make in (headline_table, claims_table, repair_table, change_table, measures_table, run_table,
+        make = {make.__name__: make for make in (headline_table, claims_table, repair_table, change_table, measures_table,
                                                  framing_table, bench_table, coverage_table, sampler_table,
                                                  decision_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
@@ -345,9 +326,10 @@ def source(folder):
     """A hash of what draw draws, which its figures carry."""
     state = hashlib.sha256()
     for name in trainings(folder):
-        for file in ("eval.csv", "eval.json", "filters.csv"):
-            with open(f"{name}/{file}", "rb") as opened:
-                state.update(opened.read())
+        for file in ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz"):
+            if os.path.exists(f"{name}/{file}"):
+                with open(f"{name}/{file}", "rb") as opened:
+                    state.update(opened.read())
     return state.hexdigest()[:16]
 
 

@@ -98,7 +98,7 @@ def test_values_of_another_run_are_a_rival(run, trained, tmp_path):
     shutil.copy(folder / "squeezenet.pth", folder / "auc")
     assert run("mab.py", "--RECORDS_DIR=auc", "--MEASURE=auc", "--TRUNCATION=0", cwd=folder).returncode == 0
     result = run("eval.py", "--OTHERS=auc", "--RANDOM_ORDERS=0", cwd=folder)
-    assert result.returncode == 0 and "values of auc+threshold" in result.stdout, result.stderr
+    assert result.returncode == 0 and "values of auc and threshold" in result.stdout, result.stderr
 
 
 def test_rivals(trained, toy):

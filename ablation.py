@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid, relu
 from tqdm import tqdm
 
-from datasets import GROUPS, Faces, normalise
+from datasets import GROUPS, Images, normalise
 from model import cut, forward
 from settings import Stop
 
@@ -118,13 +118,7 @@ class Coalitions:
             if step.run:
                 values.append(step.run(*inputs))
                 continue
-            outputs = [relu(value) if conv and conv.low == 0 else value for conv, value in zip(step.filters, inputs)]
-            outputs = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
-            scales, offsets = outputs.new_ones(outputs.shape[1], 1, 1), outputs.new_zeros(outputs.shape[1], 1, 1)
-            for conv, channels in zip(step.filters, step.channels):
-                if conv:
-                    scales[channels, 0, 0], offsets[channels, 0, 0] = scale[conv.players], offset[conv.players]
-            left = torch.addcmul(offsets, outputs, scales)  # in one pass, and cheap to go back through
+            outputs, left = _removed(step, inputs, scale, offset)
             if not left.requires_grad:
                 left.requires_grad_()
             gates.append((step, outputs.detach(), left))
@@ -139,6 +133,12 @@ class Coalitions:
                     if conv:
                         changes[:, conv.players] = weighted[:, channels] - total[:, channels] * self.fills[conv.players]
         return margins.detach(), changes
+
+    def without(self, removed, fills):
+        """The network with some filters removed, as a module: for attacks, or to be used as it is."""
+        keep = torch.ones(len(self.layers), dtype=torch.bool, device=self.device)
+        keep[torch.as_tensor(removed, dtype=torch.long, device=self.device)] = False
+        return Removed(self.steps, keep, fills.to(self.device))
 
     def _fit(self, batch, free):
         """Set how many coalitions and images go at once, by the free bytes and the size of the steps' outputs."""
@@ -269,6 +269,32 @@ class Coalitions:
         return [place[seen[number]] for number in row], out
 
 
+class Removed(nn.Module):
+    """A network cut into steps, some of its filters removed: images (B, 3, S, S), normalised -> logits (B, classes)."""
+
+    def __init__(self, steps, keep, fills):
+        super().__init__()
+        self.steps, self.scale, self.offset = steps, keep.float(), torch.where(keep, 0, fills)
+
+    def forward(self, images):
+        values = [images]
+        for step in self.steps[1:]:
+            inputs = [values[source] for source in step.inputs]
+            values.append(step.run(*inputs) if step.run else _removed(step, inputs, self.scale, self.offset)[1])
+        return values[-1]
+
+
+def _removed(step, inputs, scale, offset):
+    """A gate's outputs, and what is left of them: scale x output + offset, (n_filters,) each; gradients pass through."""
+    outputs = [relu(value) if conv and conv.low == 0 else value for conv, value in zip(step.filters, inputs)]
+    outputs = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+    scales, offsets = outputs.new_ones(outputs.shape[1], 1, 1), outputs.new_zeros(outputs.shape[1], 1, 1)
+    for conv, channels in zip(step.filters, step.channels):
+        if conv:
+            scales[channels, 0, 0], offsets[channels, 0, 0] = scale[conv.players], offset[conv.players]
+    return outputs, torch.addcmul(offsets, outputs, scales)  # in one pass, and cheap to go back through
+
+
 class MaskedForwards:
     """As Coalitions, for any network: a whole forward pass for each, a removed filter's conv giving its fill."""
 
@@ -359,19 +385,29 @@ def _free_memory(device):
         return 4 * 2**30
 
 
-def margins(evaluator, fills, faces, keep, bar, batch_size=250):
-    """(T, n_filters) bool -> (T, N) float32: the logit of "male" less that of "female" for all faces.
+def outputs(evaluator, fills, images, keep, told, bar, batch_size=250):
+    """(T, n_filters) bool and (N, 3, S, S) uint8 -> (T, N): what `told` makes of the logits of all images.
 
-    bar: a tqdm bar, told how many images are done, those of each coalition.
+    told: (T, B, classes) -> (T, B); bar: a tqdm bar, told how many images are done, those of each coalition.
     """
-    result = np.empty((len(keep), len(faces.male)), dtype=np.float32)
-    for start in range(0, result.shape[1], batch_size):
-        rows = slice(start, start + batch_size)
-        evaluator.see(normalise(faces.images[rows], evaluator.device), fills)
-        logits = evaluator.logits(keep)
-        result[:, rows] = (logits[..., 1] - logits[..., 0]).cpu().numpy()
-        bar.update(logits.shape[0] * logits.shape[1])
-    return result
+    found = []
+    for batch in images.split(batch_size):
+        evaluator.see(normalise(batch, evaluator.device), fills)
+        found.append(told(evaluator.logits(keep)).cpu().numpy())
+        bar.update(found[-1].size)
+    return np.concatenate(found, 1)
+
+
+def l2_norms(network, evaluator):
+    """The L2 norm of each filter's weights, (n_filters,) float64."""
+    convs = dict(network.named_modules())
+    norms = {layer: convs[layer].weight.detach().flatten(1).norm(dim=1).double().cpu().numpy() for layer in set(evaluator.layers)}
+    return np.array([norms[layer][channel] for layer, channel in zip(evaluator.layers, evaluator.channels)])
+
+
+def male_margin(logits):
+    """(..., classes) -> (...): the logit of "male" less that of "female"."""
+    return logits[..., 1] - logits[..., 0]
 
 
 def margins_of(logits, labels):
@@ -384,18 +420,18 @@ def margins_of(logits, labels):
 SOFTNESS = 0.5  # of the smooth measures: the logit difference over which right turns to wrong
 
 
-def accuracy(margins, faces):
+def accuracy(margins, data):
     """Share of the images that are right; a tie is half right."""
     return (margins.sign() / 2 + 0.5).mean(-1)
 
 
-def soft_accuracy(margins, faces):
+def soft_accuracy(margins, data):
     """Accuracy with a sigmoid in place of the step from wrong to right."""
     return (margins / SOFTNESS).sigmoid().mean(-1)
 
 
-def likelihood(margins, faces):
-    """Geometric mean of the probability of the right one of two classes, each at least 1 %."""
+def likelihood(margins, data):
+    """Geometric mean of the probability of the right one of two classes (of more: of it and the best other), each at least 1 %."""
     return logsigmoid(margins).clamp_min(math.log(0.01)).mean(-1).exp()
 
 
@@ -433,42 +469,49 @@ def smooth_auc_all(margins, faces):
     return smooth_auc(margins, faces, tuple((of_men, of_women) for of_men in RACES for of_women in RACES))
 
 
-MEASURES = {measure.__name__: measure  # (T, B) margins, Faces -> (T,) in [0, 1]
-            for measure in (accuracy, soft_accuracy, likelihood, worst_group, auc, smooth_auc, smooth_auc_all)}
+def attack(margins, data):
+    """Attack success less clean accuracy, of groups 1 and 0: the share of adversaries taken for what their label, the target, says."""
+    return accuracy(margins[..., data.group == 1], data) - accuracy(margins[..., data.group == 0], data)
 
 
-def value(evaluator, keep, faces, measure):
-    """V of T coalitions on the faces that the evaluator sees: keep (T, n_filters) bool -> (T,) float64."""
-    return MEASURES[measure](margins_of(evaluator.logits(keep), faces.male), faces).double().cpu().numpy()
+OF_FACES = (worst_group, auc, smooth_auc, smooth_auc_all)  # measures that compare GROUPS
+MEASURES = {measure.__name__: measure  # (T, B) margins, Images -> (T,) in [0, 1]; attack in [-1, 1]
+            for measure in (accuracy, soft_accuracy, likelihood, attack, *OF_FACES)}
 
 
-def guess(evaluator, keep, faces, measure):
+def value(evaluator, keep, data, measure):
+    """V of T coalitions on the images that the evaluator sees: keep (T, n_filters) bool -> (T,) float64."""
+    return MEASURES[measure](margins_of(evaluator.logits(keep), data.label), data).double().cpu().numpy()
+
+
+def guess(evaluator, keep, data, measure):
     """The marginal of every filter at a coalition, to first order in the margins: keep (n_filters,) bool -> (n_filters,)."""
-    margins, changes = evaluator.first_order(keep, faces.male)
+    margins, changes = evaluator.first_order(keep, data.label)
     sign = torch.from_numpy(np.where(keep, 1, -1)).to(margins.device)
     flipped = margins - sign[:, None] * changes.T  # (n_filters, B): when it is removed, or put back
-    gained = torch.cat([MEASURES[measure](margins[None], faces) - MEASURES[measure](some, faces) for some in flipped.split(256)])
+    gained = torch.cat([MEASURES[measure](margins[None], data) - MEASURES[measure](some, data) for some in flipped.split(256)])
     return (sign * gained).double().cpu().numpy()
 
 
 class BatchValue:
-    """V(S) for mab.tmab_shapley: a measure on a batch of faces, the same number from each group.
+    """V(S) for mab.tmab_shapley: a measure on a batch of images, the same number from each group.
 
     Equal numbers leave a mean over images as it is in a set of equal groups, and lower its variance.
     """
 
-    def __init__(self, evaluator, fills, faces, images_per_round, measure):
+    def __init__(self, evaluator, fills, data, images_per_round, measure):
         """measure: a name in MEASURES. Raises Stop on a number of images that cannot be."""
-        if images_per_round < 1 or images_per_round % len(GROUPS):
-            raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(GROUPS)}, the groups")
+        groups = data.group.unique().tolist()
+        if images_per_round < 1 or images_per_round % len(groups):
+            raise Stop(f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {len(groups)}, the groups")
         self.evaluator, self.fills, self.measure = evaluator, fills, measure
-        self.rows = [np.flatnonzero(faces.group.numpy() == group) for group in range(len(GROUPS))]
-        self.per_group = images_per_round // len(GROUPS)
+        self.rows = [np.flatnonzero(data.group.numpy() == group) for group in groups]
+        self.per_group = images_per_round // len(groups)
         if self.per_group > min(map(len, self.rows)):
-            raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} faces a group, and a group has only "
+            raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} images a group, and a group has only "
                        f"{min(map(len, self.rows))} for the values; give a smaller one")
-        fits = faces.images.numel() < _free_memory(evaluator.device) // 4
-        self.faces = faces._replace(images=faces.images.to(evaluator.device)) if fits else faces  # uint8
+        fits = data.images.numel() < _free_memory(evaluator.device) // 4
+        self.data = data._replace(images=data.images.to(evaluator.device)) if fits else data  # uint8
         self.round_seed = None
 
     def __call__(self, keep, round_seed):
@@ -486,12 +529,12 @@ class BatchValue:
         if round_seed != self.round_seed:
             rng = np.random.default_rng(round_seed)
             rows = torch.from_numpy(np.concatenate([rng.choice(rows, self.per_group, replace=False) for rows in self.rows]))
-            self.batch = Faces(*(some[rows.to(some.device)].to(self.evaluator.device) for some in self.faces))
+            self.batch = Images(*(some[rows.to(some.device)].to(self.evaluator.device) for some in self.data))
             self.evaluator.see(normalise(self.batch.images, self.evaluator.device), self.fills)
             self.round_seed = round_seed
 
 
-def fill_values(evaluator, faces, removal, batch_size=8):
+def fill_values(evaluator, data, removal, batch_size=8):
     """What a removed filter gives: (n_filters,) float32.
 
     "zero": 0. "mean": the filter's mean output over images and positions, where it is removed (the
@@ -501,6 +544,6 @@ def fill_values(evaluator, faces, removal, batch_size=8):
         raise Stop(f"REMOVAL={removal}: must be mean or zero")
     sums = torch.zeros(len(evaluator.layers), dtype=torch.float64, device=evaluator.device)
     if removal == "mean":
-        for start in range(0, len(faces.male), batch_size):
-            sums += evaluator.mean_outputs(normalise(faces.images[start:start + batch_size], evaluator.device))
-    return (sums / len(faces.male)).float()
+        for start in range(0, len(data.label), batch_size):
+            sums += evaluator.mean_outputs(normalise(data.images[start:start + batch_size], evaluator.device))
+    return (sums / len(data.label)).float()

@@ -1,14 +1,19 @@
-"""CelebA, FairFace and drawn portraits, as uint8 tensors.
+"""CelebA, FairFace, MNIST, any folder of images, and drawn images, as uint8 tensors.
 
     python datasets.py               checks DATA_DIR and prints its counts; decodes every image once, for all later runs
-    python datasets.py --DRAW=toy    draws portraits into toy/, in the layout of the real data sets
+    python datasets.py --DRAW=toy    draws images into toy/: portraits in the layout of the face sets, or for TASK=folder signs
 
-Layouts that are read (full names in the README):
-    celeba/{train,val,test}/*.jpg with list_attr_celeba.csv
-    celeba/img_align_celeba/*.jpg with list_attr_celeba and list_eval_partition, as .csv (Kaggle) or .txt (torchvision)
-    fairface/{train,val}/*.jpg with fairface_label_train.csv, fairface_label_val.csv (the first may be missing)
+Layouts that are read (full names in the README), by TASK:
+    faces    celeba/{train,val,test}/*.jpg with list_attr_celeba.csv
+             celeba/img_align_celeba/*.jpg with list_attr_celeba and list_eval_partition, as .csv (Kaggle) or .txt (torchvision)
+             fairface/{train,val}/*.jpg with fairface_label_train.csv, fairface_label_val.csv (the first may be missing)
+    celeba   CelebA alone, as above
+    mnist    mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte, also as .gz; or for training mnist_5k.csv.gz
+    folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be missing, then val/ is halved;
+             or CLASS/*.jpg, then each class is halved
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -21,37 +26,56 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 import portraits
 import settings
 from records import replacing
-from settings import CELEBA_FRAME, DATA_DIR, FAIRFACE_FRAME, IMAGE_SIZE, SEED, Stop
+from settings import CELEBA_FRAME, DATA_DIR, FAIRFACE_FRAME, IMAGE_SIZE, SEED, TASK, Stop
 
 # -----------------------------------------------------------------------------
-DRAW = ""  # a new folder to draw portraits into; "" draws none
+DRAW = ""  # a new folder to draw images into; "" draws none
 # -----------------------------------------------------------------------------
 
+GENDERS = ("female", "male")  # the classes of faces
 GROUPS = [("White", "Male"), ("White", "Female"), ("Black", "Male"), ("Black", "Female")]
 GROUP_NAMES = ["white men", "white women", "black men", "black women"]
 AGES = ["20-29", "30-39", "40-49", "50-59"]
 IMAGES_PER_GROUP = 500  # at most, in each of the three FairFace sets
 CACHE_DIR = ".cache"    # decoded images; safe to delete
+CROP = 0.875            # side of the centred square that is seen of a folder's image, as a share of its shorter side: torchvision's
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1], as torchvision's weights expect
 
 
-class Faces(NamedTuple):
+class Images(NamedTuple):
     images: torch.Tensor  # (N, 3, S, S) uint8, channels last in memory
-    male: torch.Tensor    # (N,) int64: 1 male, 0 female, the class index
-    group: torch.Tensor   # (N,) int64: index into GROUPS; -1 in CelebA, which has no race labels
+    label: torch.Tensor   # (N,) int64, the class index; of faces 1 male, 0 female
+    group: torch.Tensor   # (N,) int64: of FairFace the index into GROUPS, of adversaries as in adversaries.py; -1: none
 
     def take(self, rows):
-        """The faces at `rows`, an index or mask over the N."""
-        return Faces(*(tensor[rows] for tensor in self))
+        """The images at `rows`, an index or mask over the N."""
+        return Images(*(tensor[rows] for tensor in self))
+
+
+def load(task, data_dir, purpose, image_size, celeba_frame, fairface_frame):
+    """A task's set of images for "train", "values" or "report" (of faces for "choose" too). Raises Stop on bad files."""
+    if task == "faces" and purpose != "train":
+        return fairface(data_dir, purpose, image_size, fairface_frame)
+    if task in ("faces", "celeba"):
+        return celeba(data_dir, {"train": "train", "values": "val", "report": "test"}[purpose], image_size, celeba_frame)
+    return {"mnist": mnist, "folder": folder}[task](data_dir, purpose, image_size)
+
+
+def classes(task, data_dir):
+    """The names of a task's classes, in the order of their index. Raises Stop."""
+    if task == "folder":
+        return tuple(_image_folder(_parts(data_dir)["values"]).classes)
+    return GENDERS if task != "mnist" else tuple("0123456789")
 
 
 def celeba(data_dir, split, image_size, frame):
-    """CelebA's "train", "val" or "test" as Faces. Raises Stop on bad files."""
+    """CelebA's "train", "val" or "test" as Images. Raises Stop on bad files."""
     table = celeba_table(data_dir)
     table = table[table.split == split]
     if table.male.nunique() < 2:
@@ -60,15 +84,59 @@ def celeba(data_dir, split, image_size, frame):
 
 
 def fairface(data_dir, purpose, image_size, frame):
-    """FairFace's set for "values", "choose" or "report" as Faces. Raises Stop on bad files."""
+    """FairFace's set for "values", "choose" or "report" as Images. Raises Stop on bad files."""
     table = fairface_table(data_dir)
     return _faces(f"fairface-{purpose}", table[table.purpose == purpose], image_size, frame)
 
 
-def digest(faces):
-    """Short hash of a set of faces, which ties records to it."""
+def mnist(data_dir, purpose, image_size):
+    """MNIST's digits as Images: its training images to "train", of its test images the first half for the "values", the rest to "report"."""
+    root = _folder(data_dir, "mnist")
+    source = "train" if purpose == "train" else "t10k"
+    csv = os.path.join(root, "mnist_5k.csv.gz")
+    if source == "train" and not _idx(root, "train-images-idx3") and os.path.exists(csv):
+        table = _read_csv(csv, header=None).to_numpy()
+        pixels, labels, path = table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1].astype(np.int64), csv
+    else:
+        pixels, path = _read_idx(root, f"{source}-images-idx3", (28, 28))
+        labels = _read_idx(root, f"{source}-labels-idx1", ())[0].astype(np.int64)
+    if len(pixels) != len(labels) or len(labels) < 2 or labels.max() > 9:
+        raise Stop(f"{path}: {len(pixels)} images and {len(labels)} labels, which should be from 0 to 9; download it again")
+    rows = {"train": slice(None), "values": slice(None, len(labels) // 2), "report": slice(len(labels) // 2, None)}[purpose]
+    resized = [np.asarray(Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BICUBIC)) for image in pixels[rows]]
+    images = torch.from_numpy(np.stack(resized)[..., None].repeat(3, -1)).permute(0, 3, 1, 2)  # grey, in three channels
+    return Images(images, torch.from_numpy(labels[rows]), torch.full((len(images),), -1))
+
+
+def folder(data_dir, purpose, image_size):
+    """A folder of images as Images; which of them are for what, the module's docstring says. Raises Stop.
+
+    What is halved is shuffled by a fixed seed, so that the halves depend on the files alone; of each class half.
+    """
+    parts, names = _parts(data_dir), classes("folder", data_dir)
+    if purpose not in parts:
+        raise Stop(f"{data_dir}: no folder train/ to train on; add train/CLASS/ and val/CLASS/, or leave training out: "
+                   "mab.py takes torchvision's weights where there is no squeezenet.pth")
+    source = parts[purpose]
+    listing = _image_folder(source)
+    if tuple(listing.classes) != names:
+        different = sorted(set(listing.classes) ^ set(names))
+        raise Stop(f"{source}: not the classes of {parts['values']} ({', '.join(different[:3])} differ); make them the same")
+    paths, labels = (np.array(some) for some in zip(*sorted(listing.samples)))
+    if parts["values"] == parts["report"] and purpose != "train":
+        halves = [np.array_split(np.random.default_rng(0).permutation(np.flatnonzero(labels == label)), 2) for label in range(len(names))]
+        if small := [name for name, (_, second) in zip(names, halves) if not len(second)]:
+            raise Stop(f"{source}/{small[0]}: one image, but each class is halved; add another, or take the folder away")
+        rows = np.sort(np.concatenate([half[purpose == "report"] for half in halves]))
+        paths, labels = paths[rows], labels[rows]
+    images = _decode(f"folder-{purpose}", paths.tolist(), image_size, CROP)
+    return Images(images, torch.from_numpy(labels.astype(np.int64)), torch.full((len(paths),), -1))
+
+
+def digest(data):
+    """Short hash of a set of images and their labels, which ties records to it."""
     state = hashlib.sha256()
-    for tensor in faces:
+    for tensor in data:
         for rows in tensor.split(1000):  # the images may be larger than the memory
             state.update(rows.contiguous().numpy().tobytes())
     return state.hexdigest()[:16]
@@ -158,9 +226,53 @@ def _fairface_labels(folder, source):
 def _folder(data_dir, name):
     folder = os.path.join(data_dir, name)
     if not os.path.isdir(folder):
-        raise Stop(f"{folder}: no such folder; DATA_DIR must be the folder that holds celeba/ and fairface/ as the README "
-                   "shows. Or draw portraits: python datasets.py --DRAW=toy")
+        held, drawn = ("mnist/", "signs: python datasets.py --TASK=folder") if name == "mnist" else ("celeba/ and fairface/", "portraits: python datasets.py")
+        raise Stop(f"{folder}: no such folder; DATA_DIR must be the folder that holds {held} as the README "
+                   f"shows. Or draw {drawn} --DRAW=toy")
     return folder
+
+
+def _parts(data_dir):
+    """Where the images of a folder are for what: {"train", if it has one, "values", "report"}; the last two may be the same."""
+    present = {name: os.path.join(data_dir, name) for name in ("train", "val", "test") if os.path.isdir(os.path.join(data_dir, name))}
+    if "val" not in present and not {"train", "test"} <= present.keys():
+        return {"values": data_dir, "report": data_dir}  # no parts: those names, if any, are classes
+    told = present.get("test", present.get("val"))
+    return {**{"train": present[name] for name in ("train",) if name in present}, "values": present.get("val", told), "report": told}
+
+
+def _image_folder(path):
+    """torchvision's listing of a folder that has one folder for each class. Raises Stop."""
+    try:
+        listing = ImageFolder(path)
+    except (OSError, ValueError) as error:  # its words for no folder, no classes, and classes without images
+        raise Stop(f"{path}: {error}. It must hold a folder of images for each class, or train/ and val/ which do") from None
+    if len(listing.classes) < 2:
+        raise Stop(f"{path}: only one class, {listing.classes[0]}; to tell classes apart takes two, each in a folder of its own")
+    return listing
+
+
+def _idx(root, name):
+    """The path of one of MNIST's files, as it is or compressed; None if there is neither."""
+    paths = [os.path.join(root, f"{name}-ubyte{ending}") for ending in ("", ".gz")]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def _read_idx(root, name, shape):
+    """An idx file of bytes, (N, *shape) uint8, and its path: big-endian magic number (its last byte: the axes), lengths, bytes."""
+    path = _idx(root, name)
+    if path is None:
+        raise Stop(f"{root}: neither {name}-ubyte nor {name}-ubyte.gz; download it with MNIST")
+    try:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+            content = file.read()
+        axes = 1 + len(shape)
+        magic, *lengths = np.frombuffer(content, ">i4", 1 + axes).tolist()
+        if magic != 0x800 + axes or tuple(lengths[1:]) != shape:
+            raise ValueError("no idx file of this shape")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths), path
+    except (ValueError, EOFError, OSError) as error:
+        raise Stop(f"{path} is damaged ({error}); download it again") from None
 
 
 def _images(folder):
@@ -213,7 +325,7 @@ def _require_images(path, names, present, folder):
 def _faces(name, table, image_size, frame):
     images = _decode(name, list(table["path"]), image_size, frame)
     group = table["group"].to_numpy() if "group" in table else np.full(len(table), -1)
-    return Faces(images, torch.tensor(table["male"].to_numpy()), torch.tensor(group))
+    return Images(images, torch.tensor(table["male"].to_numpy()), torch.tensor(group))
 
 
 def _decode(name, paths, image_size, frame):
@@ -241,10 +353,13 @@ def _decode(name, paths, image_size, frame):
 
 
 def read_image(path, image_size, frame):
-    """(S, S, 3) uint8 of the part of an image inside `frame`."""
+    """(S, S, 3) uint8 of the part of an image inside `frame`; if that is a number, of the centred square of that share of the shorter side."""
     try:
         with Image.open(path) as image:
-            box = [fraction * side for fraction, side in zip(frame, image.size * 2)]
+            if isinstance(frame, tuple):
+                box = [fraction * side for fraction, side in zip(frame, image.size * 2)]
+            else:
+                box = [side / 2 + sign * frame * min(image.size) / 2 for sign in (-1, 1) for side in image.size]
             return np.asarray(image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC, box))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Stop(f"{path} cannot be decoded ({error}); replace it, or take out the file and its row") from None
@@ -254,7 +369,7 @@ def read_image(path, image_size, frame):
 
 
 def counts(data_dir):
-    """Images per data set, set and group, as a DataFrame."""
+    """Images of the face sets, per data set, set and group, as a DataFrame."""
     rows = [("celeba", split, ("women", "men")[male], len(rows))
             for (split, male), rows in celeba_table(data_dir).groupby(["split", "male"])]
     table = fairface_table(data_dir)
@@ -265,23 +380,31 @@ def counts(data_dir):
 
 def main():
     data_dir = DATA_DIR
+    settings.require("TASK", TASK, TASK in ("faces", "celeba", "mnist", "folder"), "faces, celeba, mnist or folder")
     if DRAW:
+        settings.require("DRAW", DRAW, TASK in ("faces", "folder"), "left out: only for TASK=faces and TASK=folder is there something to draw")
         if os.path.exists(DRAW):
             raise Stop(f"{DRAW} exists; draw into a new folder, or delete this one first")
         partial = f"{DRAW.rstrip('/')}.{os.getpid()}.tmp"
         try:
-            portraits.write(partial, SEED)
+            (portraits.write if TASK == "faces" else portraits.write_signs)(partial, SEED)
             os.rename(partial, DRAW)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         data_dir = DRAW
-    table = counts(data_dir)
-    print(table.pivot_table(index=["data", "set"], columns="group", values="images", sort=False)
-          .map(lambda images: "-" if np.isnan(images) else f"{images:.0f}").to_string())
-    for split in ("train", "val", "test"):  # decoding finds damaged files, and later scripts start at once
+    if TASK == "faces":
+        table = counts(data_dir)
+        print(table.pivot_table(index=["data", "set"], columns="group", values="images", sort=False)
+              .map(lambda images: "-" if np.isnan(images) else f"{images:.0f}").to_string())
+    for split in ("train", "val", "test") if TASK == "faces" else ():  # decoding finds damaged files, and later scripts start at once
         celeba(data_dir, split, IMAGE_SIZE, CELEBA_FRAME)
-    for purpose in ("values", "choose", "report"):
-        fairface(data_dir, purpose, IMAGE_SIZE, FAIRFACE_FRAME)
+    for purpose in ("values", "choose", "report") if TASK == "faces" else ("train", "values", "report"):
+        if TASK == "folder" and purpose not in _parts(data_dir):
+            continue  # nothing to train on, which is no fault
+        data = load(TASK, data_dir, purpose, IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
+        if TASK != "faces":
+            counted = data.label.bincount()
+            print(f"{purpose}: {len(data.label)} images of {len(counted)} classes, {counted.min()} to {counted.max()} of each")
     print(f"{data_dir}: every label has its image, and every image could be decoded.")
 
 

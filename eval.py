@@ -9,6 +9,10 @@ threshold, random filters, what rivals.py names, fine-tuning by finetune.py, and
 A repair counts only beyond those. The record counts how often the report set was opened, and when.
 Reads what mab.py wrote, and rivals.py and finetune.py if they have run. Writes under RECORDS_DIR: eval.csv,
 eval.json, eval.npz, figures, and faces.npz, those that a figure shows.
+
+Of another TASK than faces, nothing is chosen: filters go in the order of the set that mab.py sought, the highest values first or the
+lowest, and the report set tells what is lost, overall, of each class and to an attack, beside random filters, those of
+the largest weights, and what rivals.py names. Writes eval.csv, eval.json and a figure.
 """
 
 import copy
@@ -21,20 +25,23 @@ import pandas as pd
 from tqdm import tqdm
 
 import ablation
+import adversaries
 import datasets
 import figures
 import metrics
 import model
 import records
 import settings
-from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
+from settings import ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, TASK, WEIGHTS, Stop
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60    # filters removed at most
 RANDOM_ORDERS = 10  # random removals to compare with
 OTHERS = ""         # with commas between, RECORDS_DIRs of further runs of mab.py on this network: their values are rivals
-OPEN_REPORT = True  # False: tell the choosing set, and CelebA's val, in place of the report set and CelebA's test, as long
-                    # as anything is still to be settled
+OPEN_REPORT = True  # False: tell the choosing set, and CelebA's val, in place of the report set and CelebA's test (of another
+                    # TASK the images of the values), as long as anything is still to be settled
+BLACK_BOX = ""      # of an attack: RECORDS_DIR of another network for the same task, whose adversaries are shown to this one
+EVERY = 10          # of another TASK than faces: filters removed between lines of the printed table
 # -----------------------------------------------------------------------------
 
 
@@ -44,7 +51,7 @@ def best_shift(margin, faces):
     margin (N,): the logit of "male" less that of "female"; a face is called male if margin + shift > 0.
     """
     order = np.argsort(margin)
-    margin, male, group = (np.asarray(array)[order] for array in (margin.astype(np.float64), faces.male, faces.group))
+    margin, male, group = (np.asarray(array)[order] for array in (margin.astype(np.float64), faces.label, faces.group))
     weight = 1 / np.bincount(group)[group]
     # A cut behind the i-th smallest margin has the women up to it right, and the men behind it.
     right = (np.append(0, np.cumsum(weight * (male == 0)))
@@ -55,35 +62,42 @@ def best_shift(margin, faces):
     return -best[np.argmin(np.abs(best))]
 
 
-def removal_margins(evaluator, fills, order, faces, bar):
-    """Margins of each set's faces as filters go in `order`: {split: (len(order) + 1, N) float32}."""
-    keep = np.ones((len(order) + 1, len(fills)), dtype=bool)
+def coalitions(order, n_filters):
+    """What is left as filters go one by one: (len(order) + 1, n_filters) bool."""
+    keep = np.ones((len(order) + 1, n_filters), dtype=bool)
     for step, removed in enumerate(order):
         keep[step + 1:, removed] = False
-    return {split: ablation.margins(evaluator, fills, some, keep, bar) for split, some in faces.items()}
+    return keep
+
+
+def removal_margins(evaluator, fills, order, faces, bar):
+    """Margins of each set's faces as filters go in `order`: {split: (len(order) + 1, N) float32}."""
+    keep = coalitions(order, len(fills))
+    return {split: ablation.outputs(evaluator, fills, some.images, keep, ablation.male_margin, bar) for split, some in faces.items()}
 
 
 def load_values(path):
-    """What mab.py found: the filters to remove, a DataFrame of them all, the run's settings. Raises Stop.
+    """What mab.py found: the filters to remove, a DataFrame of its players, the run's settings. Raises Stop.
 
-    Those that stages of the run removed go first, in their order, then the others by value; but none that helps.
-    Columns: shapley, ci_low, ci_high, certified (whether the intervals prove it among the k lowest).
+    Of the set sought. Lowest: those that stages of the run removed go first, in their order, then the others by value; but
+    none that helps. Highest: by value, but none that harms.
+    Index: the filters' numbers. Columns: shapley, ci_low, ci_high, certified (whether the intervals prove it of the set).
     """
     arrays = records.load_npz(path, "mab.py")
     try:
         run = json.loads(str(arrays["run"]))
         for name in ("network", "images", "REMOVAL", "FAIRFACE_FRAME", "TOP_K", "WHICH", "BOUND", "MEASURE"):  # what is read of it
             run[name]
-        promised = run["WHICH"] == "lowest" and run["BOUND"] != "clt"
         filters = pd.DataFrame({"shapley": arrays["values"], "ci_low": arrays["ci_low"], "ci_high": arrays["ci_high"],
-                                "certified": (arrays["status"] == "top") & promised})
-        removed, lowest = arrays["removed"], arrays["lowest"]
-        filters.loc[removed, "shapley"] = lowest
+                                "certified": (arrays["status"] == "top") & (run["BOUND"] != "clt")},
+                               index=arrays.get("players", np.arange(len(arrays["values"]))))
+        removed, sign = filters.index[arrays["removed"]], -1 if run["WHICH"] == "lowest" else 1
+        filters.loc[removed, "shapley"] = arrays["lowest"]
         filters.loc[removed, ["ci_low", "ci_high"]], filters.loc[removed, "certified"] = np.nan, False  # those are the last stage's
-        rest = np.argsort(filters["shapley"].to_numpy(), kind="stable")
-        order = np.concatenate([removed, rest[~np.isin(rest, removed)]])
-        harmful = np.logical_and.accumulate(filters["shapley"].to_numpy()[order] < 0)  # up to the first that helps
-        return order[harmful], filters, run
+        rest = filters.index[np.argsort(-sign * filters["shapley"].to_numpy(), kind="stable")]
+        order = np.concatenate([removed, rest[~rest.isin(removed)]]).astype(int)
+        of_the_set = np.logical_and.accumulate(sign * filters["shapley"].loc[order].to_numpy() > 0)  # up to the first of the other sign
+        return order[of_the_set], filters, run
     except (KeyError, TypeError, ValueError, IndexError):
         raise Stop(f"{path} is not a record of mab.py; move it away and run mab.py again") from None
 
@@ -124,7 +138,7 @@ def finetuned_margins(network, states, faces, device, bar):
         network.load_state_dict(state)
         for split, some in faces.items():
             found[split].append(model.margins(network, some, device))
-            bar.update(len(some.male))
+            bar.update(len(some.label))
     return {split: np.stack(some) for split, some in found.items()}
 
 
@@ -133,7 +147,7 @@ def follow(network, evaluator, fills, orders, finetuned, faces):
 
     orders: {path: filters that go one by one}; finetuned: {path: state dicts, one an epoch}.
     """
-    margins, images = {}, sum(len(some.male) for some in faces.values())
+    margins, images = {}, sum(len(some.label) for some in faces.values())
     steps = sum(len(order) + 1 for order in orders.values()) + sum(map(len, finetuned.values()))
     with tqdm(total=images * steps, desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
         for path, order in orders.items():
@@ -150,7 +164,7 @@ def choose(margins, faces):
     Returns margins so shifted, {path, path+threshold: {split: (steps + 1, N) float64}}; rows of the table, {row: [(path, step)]},
     several for random orders; and the curves, as in eval.csv.
     """
-    male, group = ({split: getattr(some, name).numpy() for split, some in faces.items()} for name in ("male", "group"))
+    male, group = ({split: getattr(some, name).numpy() for split, some in faces.items()} for name in ("label", "group"))
     shifted, rows, curves = {}, {"nothing": [("shapley", 0)], "threshold": [("shapley+threshold", 0)]}, []
     for path, of_split in margins.items():
         shifts = np.array([best_shift(some, faces["choose"]) for some in of_split["choose"]])
@@ -168,7 +182,7 @@ def choose(margins, faces):
 def tell(at, rows, faces, celeba):
     """The scores of all rows, and the changes between those that are compared. at: {split: {row: [(K, N) margins]}}."""
     def over_splits(measure, *names):
-        found = pd.concat([measure(*(at[split][name] for name in names), faces[split].male.numpy(), faces[split].group.numpy(), SEED)
+        found = pd.concat([measure(*(at[split][name] for name in names), faces[split].label.numpy(), faces[split].group.numpy(), SEED)
                            for split in at], ignore_index=True)
         return found.replace({"group": {"all": f"CelebA {celeba}"}})
 
@@ -204,12 +218,12 @@ def shown(faces, before, after, repaired=5, broken=3):
 
     before, after: (N,) margins. Returns images (K, S, S, 3) uint8 and captions (K,).
     """
-    male = faces.male.numpy() == 1
+    male = faces.label.numpy() == 1
     turned = [((before > 0) != male) & ((after > 0) == male), ((before > 0) == male) & ((after > 0) != male)]
     most = np.argsort(-abs(after - before), kind="stable")
     rows = np.concatenate([most[some[most]][:number] for some, number in zip(turned, (repaired, broken))])
     captions = [f"one of the {datasets.GROUP_NAMES[faces.group[row]]}\n" + " -> ".join(
-        model.CLASSES[int(some[row] > 0)] for some in (before, after)) for row in rows]
+        datasets.GENDERS[int(some[row] > 0)] for some in (before, after)) for row in rows]
     return faces.images[rows].permute(0, 2, 3, 1).numpy(), np.array(captions, dtype=str)
 
 
@@ -241,10 +255,9 @@ def report(table, changes, n_negative, certified, k, openings):
               "what was settled in between knew it.")
 
 
-def main():
+def repair():
+    """What removal repairs, of faces."""
     started = time.time()
-    for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
-        settings.require(name, value, value >= 0, "0 or more")
     others = [folder for folder in OTHERS.split(",") if folder]
     names = [f"values of {os.path.basename(os.path.normpath(folder))}" for folder in others]
     settings.require("OTHERS", OTHERS, len(set(names)) == len(names) and not any("+" in name for name in names)
@@ -252,6 +265,9 @@ def main():
                      "folders of different names, without +, that hold a mab.npz; with commas between")
     device = model.device_of(DEVICE)
     order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
+    if run["WHICH"] != "lowest":
+        raise Stop(f"{RECORDS_DIR}/mab.npz sought the highest values, but of TASK=faces eval.py repairs, by the lowest; "
+                   "run mab.py with --WHICH=lowest, or both with --TASK=celeba")
     weights = settings.weights_path(RECORDS_DIR)
     network = model.load(weights, ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE, CELEBA_FRAME=CELEBA_FRAME).to(device)
     if model.digest(network) != run["network"]:
@@ -285,9 +301,9 @@ def main():
           for split in (told, "celeba")}
     table, changes = tell(at, rows, faces, celeba)
     removed = orders["shapley"][:rows["shapley"][0][1]]
-    certified = filters["certified"].to_numpy()[removed]
+    certified = filters["certified"].loc[removed].to_numpy()
     drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
-             "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=evaluator.layers), removed)}
+             "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=np.array(evaluator.layers)[filters.index]), removed)}
     files = {}
     examples = shown(faces[told], *(at[told][row][0][0] for row in ("nothing", "shapley")))
     if len(examples[0]):
@@ -302,10 +318,163 @@ def main():
         f"{RECORDS_DIR}/eval.csv": curves,
         f"{RECORDS_DIR}/eval.npz": {
             **{f"{split}/{row}": some[0].astype(np.float32) for split in at for row, some in at[split].items()},
-            **{f"{name}/{split}": getattr(faces[split], name).numpy() for name in ("male", "group") for split in at}},
+            **{f"{name}/{split}": getattr(faces[split], field).numpy() for name, field in (("male", "label"), ("group", "group"))
+               for split in at}},
         **files,  # git ignores what shows faces
         **{f"{RECORDS_DIR}/{name}.{kind}": figure for name, figure in drawn.items() for kind in ("png", "pdf")}})
     report(table, changes, len(orders["shapley"]), certified, run["TOP_K"], openings)
+
+
+# ----------------------------------------------------------------------------- what the filters of a set are responsible for
+
+
+def concentration(values, shares=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2)):
+    """Share of the values' sum that the highest few of them have: {share of the filters: share of the sum}."""
+    ordered = np.sort(values)[::-1]
+    return {share: float(ordered[:int(np.ceil(share * len(values)))].sum() / values.sum()) for share in shares}
+
+
+def attacks_on(network, data, classes, device, other):
+    """Adversaries of `data` as Images, labelled with the targets: made on the network, and on the one of `other`, a RECORDS_DIR, if it is given."""
+    def made_on(network, name):
+        some = adversaries.pairs(network, model.digest(network), data, len(classes), SEED, device, name)
+        return some.take(some.group == adversaries.ADVERSARY)
+
+    found = {"attack": made_on(network, "attacking the network")}
+    if other:
+        path = f"{other}/squeezenet.pth"
+        arch = model.read(path).get("arch", ARCH) if os.path.exists(path) else ARCH
+        found["black box"] = made_on(model.load(path, classes, ARCH=arch, IMAGE_SIZE=IMAGE_SIZE).to(device), f"attacking {arch}")
+    return found
+
+
+def called_right(evaluator, fills, orders, steps, sets):
+    """Whether each image is called its label after so many filters have gone: {(method, split): (len(steps[method]), N) bool}."""
+    images = sum(len(data.label) for data in sets.values()) * sum(map(len, steps.values()))
+    found = {}
+    with tqdm(total=images, desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
+        for method, order in orders.items():
+            keep = coalitions(order, len(fills))[steps[method]]
+            for split, data in sets.items():
+                called = ablation.outputs(evaluator, fills, data.images, keep, lambda logits: logits.argmax(-1), bar)
+                found[method, split] = called == data.label.numpy()
+    return found
+
+
+def scored(right, steps, rows):
+    """All scores, a row each, as eval.csv has them. steps: of each method; rows: {(split, group): the images that the score is of}."""
+    found = []
+    for (method, split), some in right.items():
+        for (of, group), members in rows.items():
+            hits, n = some[:, members].sum(1), int(members.sum())
+            if of == split and n:
+                low, high = metrics.wilson(hits, n)
+                found.append(pd.DataFrame({"method": method, "n_removed": steps[method], "split": split, "group": group,
+                                           "accuracy": hits / n, "ci_low": low, "ci_high": high, "n_images": n}))
+    return pd.concat(found, ignore_index=True)
+
+
+def told_at(told, right, steps, rows):
+    """Scores at some steps, of all random orders as one method; and by how much the values' differs from each other's, paired."""
+    table, changes = [], []
+    methods = list(dict.fromkeys("random" if method.startswith("random ") else method for method, _ in right))
+    for split, group in rows:
+        for step in told:
+            at = {method: np.stack([some[steps[name].index(step), rows[split, group]] for (name, of), some in right.items()
+                                    if of == split and name.partition(" ")[0] == method]) for method in methods}
+            table += [(method, int(step), split, group, *metrics.share(some)) for method, some in at.items()]
+            changes += [("shapley", method, int(step), split, group, *metrics.difference(at["shapley"], some))
+                        for method, some in at.items() if method != "shapley"]
+    return (pd.DataFrame(table, columns=["method", "n_removed", "split", "group", "value", "ci_low", "ci_high"]),
+            pd.DataFrame(changes, columns=["after", "before", "n_removed", "split", "group", "change", "ci_low", "ci_high"]))
+
+
+def concentration(values, shares=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2)):
+    """Share of the values' sum that the highest few of them have: {share of the filters: share of the sum}."""
+    ordered = np.sort(values)[::-1]
+    return {share: float(ordered[:int(np.ceil(share * len(values)))].sum() / values.sum()) for share in shares}
+
+
+def responsible():
+    """What goes with the filters of the set that mab.py sought, of any task but faces."""
+    started = time.time()
+    settings.require("EVERY", EVERY, EVERY >= 1, "at least 1")
+    device = model.device_of(DEVICE)
+    order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
+    if run.get("TASK") != TASK:
+        raise Stop(f"{RECORDS_DIR}/mab.npz is of TASK={run.get('TASK', 'faces')}; give that, or another --RECORDS_DIR")
+    classes = datasets.classes(TASK, DATA_DIR)
+    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
+                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
+    if (model.digest(network), datasets.digest(seen)) != (run["network"], run["seen"]):
+        raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network, or from other images; set the constants back, "
+                   "or run mab.py with a new --RECORDS_DIR")
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, len(filters))
+    openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
+    data = datasets.load(TASK, DATA_DIR, "report", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME) if OPEN_REPORT else seen
+    attack = run["MEASURE"] == "attack"
+    sets = {"report": data, **(attacks_on(network, data, classes, device, BLACK_BOX) if attack else {})}
+    evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    fills = ablation.fill_values(evaluator, seen, run["REMOVAL"])
+
+    of_class, n_filters = run["CLASS"], len(fills)
+    orders = {"shapley": order, "l2_norm": np.argsort(-ablation.l2_norms(network, evaluator), kind="stable"),
+              **{f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(n_filters) for index in range(RANDOM_ORDERS)}, **rivals}
+    orders = {name: some[np.isin(some, filters.index)] for name, some in orders.items()}  # what is spared goes by no method
+    number = min(MAX_REMOVED, *map(len, orders.values()))
+    orders, told = {name: some[:number] for name, some in orders.items()}, list(range(0, number + 1, EVERY))
+    steps = {name: list(range(number + 1)) if name == "shapley" else told for name in orders}
+    rows = {("report", "all"): np.ones(len(data.label), dtype=bool)}
+    if of_class:
+        rows |= {("report", of_class): data.label.numpy() == classes.index(of_class)}
+        rows |= {("report", "others"): ~rows["report", of_class]}
+    rows |= {(split, "success"): np.ones(len(some.label), dtype=bool) for split, some in sets.items() if split != "report"}
+    right = called_right(evaluator, fills, orders, steps, sets)
+    table, changes = told_at(told, right, steps, rows)
+    if attack:  # anew on what is left
+        for step in told:
+            repaired = evaluator.without(orders["shapley"][:step], fills)
+            some = adversaries.pairs(repaired, f"{run['network']} less {orders['shapley'][:step].tolist()}", data, len(classes), SEED, device,
+                                     f"attacking anew, {step} filters removed")
+            some = some.take(some.group == adversaries.ADVERSARY)
+            called = called_right(evaluator, fills, {"shapley": orders["shapley"]}, {"shapley": [step]}, {"fresh attack": some})
+            table.loc[len(table)] = ("shapley", step, "fresh attack", "success", *metrics.share(called["shapley", "fresh attack"]))
+    shares = concentration(filters["shapley"].to_numpy())
+    by_class = {("report", name): data.label.numpy() == index for index, name in enumerate(classes[:20]) if ("report", name) not in rows}
+    curves = scored(right, steps, rows | by_class)
+    record = {**records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run, "report_opened": openings,
+              "told": "report" if OPEN_REPORT else "values", "classes": list(classes), "filters": len(filters),
+              "removed_filters": orders["shapley"].tolist(), "removed_certified": filters["certified"].loc[orders["shapley"]].tolist(),
+              "concentration": shares, "table": rows_of(table), "changes": rows_of(changes)}
+    figure = figures.responsible(curves, table, filters["shapley"].to_numpy(), run)
+    records.save({f"{RECORDS_DIR}/eval.json": record, f"{RECORDS_DIR}/eval.csv": curves,
+                  **{f"{RECORDS_DIR}/eval.{kind}": figure for kind in ("png", "pdf")}})
+    report_responsible(table, changes, shares, record)
+
+
+def report_responsible(table, changes, shares, record):
+    """Print what was found. The arguments are as in eval.json."""
+    which, told = record["run"]["WHICH"], record["told"]
+    print(f"In %, on the images {'of the report set' if told == 'report' else 'of the values, rather too good'}, after so many filters were removed:\n")
+    table = table.assign(what=[f"{figures.score(split, group)}: {figures.label(method, which)}" for method, split, group in zip(
+        table["method"], table["split"], table["group"])], value=100 * table["value"])
+    print(table.pivot_table(index="what", columns="n_removed", values="value", sort=False).rename_axis(index=None, columns=None)
+          .map(lambda value: "" if np.isnan(value) else f"{value:.1f}").to_string())
+    last = changes[(changes["n_removed"] == changes["n_removed"].max()) & changes["before"].isin(["random", "l2_norm"])]
+    print(f"\n{last['n_removed'].max()} filters removed, in points, with 95 % intervals:\n")
+    for (_, row), text in zip(last.iterrows(), metrics.percent(last)):
+        print(f"{figures.score(row['split'], row['group'])}: {figures.label('shapley', which)}, against {figures.label(row['before'], which)}: {text}")
+    print("\nOf the sum of all values, the highest " + ", ".join(f"{share:.1%} of the filters have {part:.0%}" for share, part in shares.items()) + ".")
+    if len(record["report_opened"]) > 1:
+        print(f"The report set has been opened {len(record['report_opened'])} times here, first {record['report_opened'][0]['when']}: "
+              "what was settled in between knew it.")
+
+
+def main():
+    for name, value in (("MAX_REMOVED", MAX_REMOVED), ("RANDOM_ORDERS", RANDOM_ORDERS)):
+        settings.require(name, value, value >= 0, "0 or more")
+    repair() if TASK == "faces" else responsible()
 
 
 if __name__ == "__main__":

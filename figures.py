@@ -13,12 +13,21 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = "osv^D<>Pd*X"
 
 
-def label(method):
-    """A method's name in tables and figures."""
+def label(method, which="lowest"):
+    """A method's name in tables and figures. which: the values that go first."""
     name, plus, _ = method.partition("+")
     if name == "threshold":
         return "threshold shifted"
+    if which == "highest" and name in ("shapley", "l2_norm", "mean_activation"):
+        return {"shapley": "highest values removed", "l2_norm": "largest weights removed", "mean_activation": "most active removed"}[name]
     return METHODS.get(name, name) + (" and threshold" if plus else "")
+
+
+def score(split, group):
+    """What is told of an evaluation other than of faces: its name in tables and figures."""
+    if split != "report":
+        return {"attack": "success of the attack", "black box": "success of the black-box attack", "fresh attack": "success of a fresh attack"}[split]
+    return {"all": "accuracy", "others": "accuracy on the other classes"}.get(group, f"recall of {group}")
 
 
 def curves(runs, chosen, split):
@@ -62,6 +71,51 @@ def rivals(runs, split):
         axis.set(title=title, xlabel="filters removed")
     axes[0].set(ylabel=f"balanced {_ylabel(split)}")
     return _finished(figure, axes)
+
+
+def responsible(curves, table, values, run):
+    """Scores as filters go, and how the values' sum is shared among them.
+
+    curves: an eval.csv; table: of its eval.json; values: (n_filters,); run: mab.py's constants.
+    """
+    figure, axes = _panels(2, sharey=False)
+    removals(axes[0], curves, table, run)
+    shares = np.cumsum(np.sort(values)[::-1]) / values.sum()
+    axes[1].plot(100 * (1 + np.arange(len(values))) / len(values), 100 * shares, "k-")
+    axes[1].axhline(100, color="0.6", linewidth=0.8)
+    axes[1].set(title="how the values are shared", xlabel="highest filters, % of all", ylabel="their share of the sum of all values, %", xscale="log")
+    axes[1].grid(alpha=0.3)
+    return figure
+
+
+def removals(axis, curves, table, run):
+    """One panel: of one score all methods; of several scores each by value, and in thin lines by chance."""
+    table = table[(table["split"] != "report") | (table["group"] != "all") | (run["CLASS"] == "")]
+    scores = list(dict.fromkeys(zip(table["split"], table["group"])))
+    for number, (split, group) in enumerate(scores):
+        of_score = curves[(curves["split"] == split) & (curves["group"] == group)]
+        random = of_score[of_score["method"].str.startswith("random ")].groupby("n_removed")["accuracy"].agg(["mean", "min", "max"]) * 100
+        if split == "fresh attack":
+            rows = table[table["split"] == split]
+            axis.plot(rows["n_removed"], 100 * rows["value"], "k" + MARKERS[number % len(MARKERS)], label=score(split, group))
+            continue
+        colour = f"C{number}"
+        for place, method in enumerate(dict.fromkeys(of_score["method"])):
+            some = of_score[of_score["method"] == method]
+            name = label(method, run["WHICH"]) if len(scores) == 1 else score(split, group)
+            if method == "shapley":
+                axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[number % 4], color="k" if len(scores) == 1 else colour, linewidth=2, label=name)
+                axis.fill_between(some["n_removed"], 100 * some["ci_low"], 100 * some["ci_high"], color=colour, alpha=0.15)
+            elif len(scores) == 1 and not method.startswith("random "):
+                axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[place % 4], linewidth=1, label=name,
+                          marker=MARKERS[place % len(MARKERS)], markersize=4)
+        if len(random):
+            name = "random filters: mean and range" if len(scores) == 1 else f"{score(split, group)}, random filters"
+            axis.plot(random.index, random["mean"], LINES[number % 4], color="0.5" if len(scores) == 1 else colour, linewidth=0.8, label=name)
+            axis.fill_between(random.index, random["min"], random["max"], color="0.5", alpha=0.2)
+    what = {"attack": "attack success - clean accuracy"}.get(run["MEASURE"], run["MEASURE"].replace("_", " "))
+    axis.set(title="V: " + (f"recall of {run['CLASS']}" if run["CLASS"] else what), xlabel=f"filters removed, {run['WHICH']} values first", ylabel="%")
+    _finished(axis.figure, [axis])
 
 
 def values(filters, removed):
@@ -120,6 +174,30 @@ def faces(images, captions):
         axis.set_title(caption, fontsize=8)
     for axis in figure.axes:
         axis.axis("off")
+    return figure
+
+
+def filter_title(row):
+    """A filter's layer, value and interval: row of filters.csv."""
+    interval = "" if np.isnan(row["ci_low"]) else f" ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+    return f"{row['layer']}[{row['channel']}], value {row['shapley']:+.4f}{interval}"
+
+
+def features(pictures, images, labels, rows):
+    """A row a filter: the picture that excites it most (F, S, S, 3), then the images that activate it most (F, K, S, S, 3), with their labels.
+
+    rows: of filters.csv, in the same order.
+    """
+    from matplotlib.figure import Figure
+
+    columns = 1 + images.shape[1]
+    figure = Figure(figsize=(1.3 * columns, 1.6 * len(rows) + 0.3), layout="constrained")
+    for part, picture, some, names, (_, row) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], pictures, images, labels, rows.iterrows()):
+        part.suptitle(filter_title(row), fontsize=8, x=0.02, ha="left")
+        for number, (axis, image) in enumerate(zip(part.subplots(1, columns), [picture, *some])):
+            axis.imshow(image)
+            axis.set_xlabel("maximised" if number == 0 else names[number - 1], fontsize=7)
+            axis.set(xticks=[], yticks=[])
     return figure
 
 

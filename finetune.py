@@ -30,7 +30,7 @@ def finetune(network, layer, faces, device, learning_rate, name):
     """Train a network, or one layer of it (and the statistics of batch norms, if there are any); the state dict after each epoch."""
     network.requires_grad_(layer is None)
     trained = network if layer is None else layer.requires_grad_()
-    optimizer, schedule = model.optimizer(trained, learning_rate, EPOCHS * -(-len(faces.male) // BATCH_SIZE))
+    optimizer, schedule = model.optimizer(trained, learning_rate, EPOCHS * -(-len(faces.label) // BATCH_SIZE))
     states = []
     for epoch in range(EPOCHS):
         torch.manual_seed(SEED * 1000 + epoch)  # dropout knows no other generator

@@ -2,7 +2,7 @@
 
     python mab.py
 
-Reads squeezenet.pth and FairFace's set for the values. Writes under RECORDS_DIR: filters.csv,
+Reads squeezenet.pth and FairFace's set for the values, or those of another TASK. Writes under RECORDS_DIR: filters.csv,
 shapley_values.pkl, mab.json, and mab.npz, the state from which the same command goes on.
 
 A filter's value is its mean marginal V(S + filter) - V(S) over random orders of all filters, S being
@@ -25,15 +25,19 @@ from tqdm import tqdm
 
 import records
 import settings
-from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop
+from settings import (ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, TASK, WEIGHTS,
+                      Stop)
 
 # -----------------------------------------------------------------------------
 # the set that is sought
 TOP_K = 100             # its size
-WHICH = "lowest"        # lowest: the filters that harm most; highest: those that help most
+WHICH = "auto"          # lowest: the filters that harm most; highest: those that help most; auto: lowest of faces, to repair, else highest
 # the game
-MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood, worst_group, auc,
-                        # smooth_auc, smooth_auc_all
+MEASURE = "accuracy"    # V (MEASURES in ablation.py): accuracy (the paper's), soft_accuracy, likelihood; of faces also worst_group,
+                        # auc, smooth_auc, smooth_auc_all; attack: an attack's success less the accuracy on clean images
+CLASS = ""              # a class by name: V is measured on its images alone, so that accuracy is its recall
+SPARE = ""              # RECORDS_DIR of an earlier run on this network, of whose filters some are left in place, and are no players
+SPARED = 0.2            # the share of them, those of the highest values
 REMOVAL = "mean"        # what a removed filter gives: its mean output ("mean", the paper's), or 0 ("zero")
 IMAGES_PER_ROUND = 128  # the images that V(S) is measured on, new ones in each round; few are too coarse to truncate by
 TRUNCATION = 0.53       # V under which the rest of an order counts as 0; chance is 0.5. Lower for worst_group and likelihood
@@ -532,7 +536,7 @@ class Progress:
                         *(self.total(name) for name in ("rounds", "evaluations", "guesses")))
 
 
-def load_state(run):
+def load_state(run, players):
     """The saved Progress, the seconds it took and the rounds that the tables are of.
 
     Raises Stop if its run had other settings.
@@ -546,6 +550,7 @@ def load_state(run):
         if missing := sorted(run.keys() - before.keys() - {"ROUNDS_A_STAGE"}):
             raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
                        "give another --RECORDS_DIR to start anew")
+        same = np.array_equal(arrays.pop("players", players), players)  # records of before SPARE have none
         progress = Progress(removed=tuple(arrays.pop("removed").tolist()), lowest=tuple(arrays.pop("lowest").tolist()),
                             **dict(zip(("rounds", "evaluations", "guesses"), arrays.pop("before").tolist(), strict=True)))
         progress.state = state = Estimate(**arrays)
@@ -557,39 +562,41 @@ def load_state(run):
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Stop(f"{path} or {json_path} is not a record of mab.py; move both away "
                    "or give another --RECORDS_DIR") from None
+    if not same:
+        changed.append("other filters were spared")
     if changed:
         raise Stop(f"{path} is of another run ({'; '.join(changed)}); set them back to go on with it, "
                    "or give another --RECORDS_DIR to start anew")
     return progress, seconds, tabled
 
 
-def save_state(progress, run):
+def save_state(progress, run, players):
     """Write mab.npz, from which a run goes on."""
     records.save({f"{RECORDS_DIR}/mab.npz": {
-        "run": json.dumps(run), "removed": np.array(progress.removed, dtype=int), "lowest": np.array(progress.lowest, dtype=float),
+        "run": json.dumps(run), "players": players, "removed": np.array(progress.removed, dtype=int), "lowest": np.array(progress.lowest, dtype=float),
         "before": np.array([progress.rounds, progress.evaluations, progress.guesses]),
         **{field.name: getattr(progress.state, field.name) for field in fields(progress.state)}}})
 
 
-def save_tables(progress, run, layers, channels, seconds, device, processes):
-    """Write what is read of a run."""
+def save_tables(progress, run, names, players, seconds, device, processes):
+    """Write what is read of a run. names: (layer, channel) of every filter of the network; players: those that have a value."""
     import pandas as pd
     import torch
 
     state = progress.state
-    gone = ~progress.left(len(layers))  # the last stage's intervals and status are not theirs
+    (layers, channels), gone = zip(*(names[player] for player in players)), ~progress.left(len(players))  # the last stage's intervals and status are not theirs
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
-            "filter": np.arange(len(layers)), "layer": layers, "channel": channels, "shapley": progress.values(),
+            "filter": players, "layer": layers, "channel": channels, "shapley": progress.values(),
             "ci_low": np.where(gone, np.nan, state.ci_low), "ci_high": np.where(gone, np.nan, state.ci_high),
             "samples": state.samples, "truncated": state.truncated, "status": np.where(gone, "undecided", state.status)}),
-        f"{RECORDS_DIR}/shapley_values.pkl": progress.values(),
+        f"{RECORDS_DIR}/shapley_values.pkl": pd.Series(progress.values(), players).reindex(range(len(names))).to_numpy(),
         f"{RECORDS_DIR}/mab.json": {
             **records.about(settings.chosen(globals()), seconds, device), "run": run,
             "processes": processes, "threads": torch.get_num_threads(), "stages": progress.stage + 1,
             "removed": list(progress.removed),
             **{name: progress.total(name) for name in ("rounds", "evaluations", "guesses")}, "decided": bool(state.decided),
-            "filters": len(layers), "certified": int((state.status == "top").sum()),
+            "filters": len(players), "certified": int((state.status == "top").sum()),
             "ruled_out": int((state.status == "rest").sum()), "active": int(state.active.sum()),
             "negative": int((state.values < 0).sum()), "reliability": reliability(state),
             "intervals_below_0": int((state.ci_high < 0).sum()), "intervals_above_0": int((state.ci_low > 0).sum()),
@@ -598,22 +605,44 @@ def save_tables(progress, run, layers, channels, seconds, device, processes):
             "rounds_to_decide": rounds_to_decide(state, run)}})
 
 
+def sought():
+    """WHICH, settled."""
+    return WHICH if WHICH != "auto" else "lowest" if TASK == "faces" and MEASURE != "attack" else "highest"
+
+
+def spared(network, n_filters):
+    """The filters that SPARE's values put highest, (number,) int; none if it is not given. Raises Stop."""
+    if not SPARE:
+        return np.array([], dtype=int)
+    arrays = records.load_npz(f"{SPARE}/mab.npz", "mab.py")
+    try:
+        of, values = json.loads(str(arrays["run"]))["network"], arrays["values"]
+    except (KeyError, ValueError):
+        raise Stop(f"{SPARE}/mab.npz is not a record of mab.py; give the RECORDS_DIR of another run") from None
+    if of != network or len(values) != n_filters:
+        raise Stop(f"SPARE: {SPARE}/mab.npz is of another network, or of some of its filters only; give a run of all filters of this one")
+    return np.argsort(-values, kind="stable")[:round(SPARED * n_filters)]
+
+
 def check_constants():
     for name, value, holds, rule in (
-            ("WHICH", WHICH, WHICH in ("lowest", "highest"), "lowest or highest"),
+            ("WHICH", WHICH, WHICH in ("lowest", "highest", "auto"), "lowest, highest or auto"),
+            ("SPARED", SPARED, 0 < SPARED < 1, "between 0 and 1"),
             ("BOUND", BOUND, BOUND in BOUNDS, " or ".join(BOUNDS)),
             ("DEEPEST", DEEPEST, 0 < DEEPEST <= 1, "more than 0, at most 1"),
             ("SAMPLER", SAMPLER, SAMPLER in ("guided", "shared", "paper"), "guided, shared or paper"),
             ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
             ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"), ("EPS", EPS, EPS >= 0, "0 or more"),
             ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
-            ("STAGES", STAGES, STAGES == 1 or STAGES > 1 and WHICH == "lowest", "1, or more if WHICH is lowest"),
+            ("STAGES", STAGES, STAGES == 1 or STAGES > 1 and sought() == "lowest" and not SPARE,
+             "1, or more if WHICH is lowest and nothing is spared"),
             ("LOOK_EVERY", LOOK_EVERY, LOOK_EVERY >= 1, "at least 1")):
         settings.require(name, value, holds, rule)
 
 
 def main():
     import ablation  # these need torch; the estimator does not
+    import adversaries
     import datasets
     import model
 
@@ -621,24 +650,41 @@ def main():
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
     team = Processes(device) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else Alone()
-    network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    classes = datasets.classes(TASK, DATA_DIR)
+    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
+                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
-    layers, channels = evaluator.layers, evaluator.channels
-    settings.require("MEASURE", MEASURE, MEASURE in ablation.MEASURES, " or ".join(ablation.MEASURES))
+    names = list(zip(evaluator.layers, evaluator.channels))
+    of_faces = [measure.__name__ for measure in ablation.OF_FACES]
+    settings.require("MEASURE", MEASURE, MEASURE in ablation.MEASURES and (TASK == "faces" or MEASURE not in of_faces),
+                     " or ".join(name for name in ablation.MEASURES if TASK == "faces" or name not in of_faces))
     guided = SAMPLER == "guided" and hasattr(evaluator, "first_order")  # a network that is not cut has no guesses
-    settings.require("TOP_K", TOP_K, 0 < TOP_K < len(layers), f"from 1 to {len(layers) - 1}, the filters less one")
-    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+    players = np.setdiff1d(np.arange(len(names)), spared(model.digest(network), len(names)))
+    settings.require("TOP_K", TOP_K, 0 < TOP_K < len(players), f"from 1 to {len(players) - 1}, the filters less one")
+    if team.rank > 0:
+        team.share(None)  # until the first process has decoded and attacked images, which the others find in the cache
+    data = seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
+    if CLASS:
+        settings.require("CLASS", CLASS, TASK != "faces" and MEASURE != "attack" and CLASS in classes,
+                         f"one of {', '.join(classes[:20])}, and left out for TASK=faces and MEASURE=attack")
+        data = seen.take(seen.label == classes.index(CLASS))
+    if MEASURE == "attack":
+        settings.require("TASK", TASK, TASK != "faces", "celeba, mnist or folder for MEASURE=attack; celeba attacks the same network")
+        data = adversaries.pairs(network, model.digest(network), seen, len(classes), SEED, device, "attacking the network")
+    if team.rank == 0:
+        team.share(None)
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
-        "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "WHICH", "MEASURE", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
+        "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "MEASURE", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "DEEPEST", "SAMPLER", "SINGLES", "BOUND", "DELTA", "EPS", "LOOK_EVERY")}
-    run |= {"network": model.digest(network), "images": datasets.digest(faces)}
+    run |= {"WHICH": sought(), "network": model.digest(network), "images": datasets.digest(data)}
     run |= {"ROUNDS_A_STAGE": MAX_ROUNDS} if STAGES > 1 else {}
-    progress, seconds, tabled = team.share(load_state(json.loads(json.dumps(run))) if team.rank == 0 else None)
+    run |= {"TASK": TASK, "CLASS": CLASS, "seen": datasets.digest(seen)} if TASK != "faces" else {}
+    progress, seconds, tabled = team.share(load_state(json.loads(json.dumps(run)), players) if team.rank == 0 else None)
     settings.require("STAGES", STAGES, progress.stage < STAGES, f"at least {progress.stage + 1}: so many are done")
-    fills = ablation.fill_values(evaluator, faces, REMOVAL)
-    value = ablation.BatchValue(evaluator, fills, faces, IMAGES_PER_ROUND, MEASURE)
+    fills = ablation.fill_values(evaluator, seen, REMOVAL)
+    value = ablation.BatchValue(evaluator, fills, data, IMAGES_PER_ROUND, MEASURE)
     started, rounds, evaluations = time.time(), progress.total("rounds"), progress.total("evaluations")
 
     def interrupt(number, _):  # heeded between rounds, when the state is whole
@@ -655,9 +701,9 @@ def main():
         complete = state.rounds == MAX_ROUNDS or state.decided
         stopping = team.stopping and not (complete and progress.stage == STAGES - 1)
         if team.rank == 0:
-            save_state(progress, run)
+            save_state(progress, run, players)
             if stopping or STAGES == 1 and state.rounds % LOOK_EVERY == 0:
-                save_tables(progress, run, layers, channels, seconds + time.time() - started, str(device), team.size)
+                save_tables(progress, run, names, players, seconds + time.time() - started, str(device), team.size)
             stage = f"stage {progress.stage + 1}, " if STAGES > 1 else ""
             pace = (progress.total("evaluations") - evaluations) / (time.time() - started)
             bar.set_postfix_str(f"{stage}{state.active.sum()} undecided, widest interval {(state.ci_high - state.ci_low).max():.3f}, "
@@ -667,15 +713,21 @@ def main():
         if stopping:
             raise KeyboardInterrupt
 
+    def whole(keep, left):
+        """Coalitions of players, (..., n_players), as coalitions of all filters, less those that stages removed."""
+        everyone = np.ones((*keep.shape[:-1], len(names)), dtype=bool)
+        everyone[..., players] = keep & left
+        return everyone
+
     with tqdm(total=MAX_ROUNDS * STAGES, initial=rounds, desc="mab.py", unit=" rounds", dynamic_ncols=True,
               disable=team.rank > 0) as bar:
         while True:
-            left = progress.left(len(layers))  # the others are players still, who change nothing
+            left = progress.left(len(players))  # the others are players still, who change nothing
             progress.state = tmab_shapley(
-                lambda keep, round_seed: value(keep & left, round_seed), len(layers), k=TOP_K, which=WHICH, eps=EPS, delta=DELTA,
-                truncation=TRUNCATION, bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED + progress.stage * 2**96,
+                lambda keep, round_seed: value(whole(keep, left), round_seed), len(players), k=TOP_K, which=sought(), eps=EPS, delta=DELTA,
+                truncation=TRUNCATION, value_range=(-2, 2) if MEASURE == "attack" else (-1, 1), bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED + progress.stage * 2**96,
                 sampler="paper" if SAMPLER == "paper" else "shared", singles=SINGLES,
-                guess=(lambda keep, round_seed: value.guess(keep & left, round_seed) * left) if guided else None, deepest=DEEPEST,
+                guess=(lambda keep, round_seed: value.guess(whole(keep, left), round_seed)[players] * left) if guided else None, deepest=DEEPEST,
                 chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=progress.state, on_round=on_round)
             if progress.stage >= STAGES - 1:
                 break
@@ -687,16 +739,19 @@ def main():
     if progress.total("rounds") > rounds:
         seconds += time.time() - started
     if progress.total("rounds") != tabled:
-        save_tables(progress, run, layers, channels, seconds, str(device), team.size)
+        save_tables(progress, run, names, players, seconds, str(device), team.size)
     if progress.total("rounds") == rounds:
         print(f"Nothing was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is complete. Raise "
               f"{'MAX_ROUNDS' if STAGES == 1 else 'STAGES'} to go on with it, or give another --RECORDS_DIR to start anew. It holds:")
     if progress.removed:
         print(f"{progress.stage} filters removed one by one, their values estimated anew before each: "
-              f"{', '.join(f'{layers[i]}[{channels[i]}]' for i in progress.removed[:5])}{', ...' if progress.stage > 5 else ''}. Of the last stage:")
+              f"{', '.join('{}[{}]'.format(*names[i]) for i in progress.removed[:5])}{', ...' if progress.stage > 5 else ''}. Of the last stage:")
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
-          f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(layers)} values are "
-          f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0.")
+          f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(players)} values are "
+          f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0, of {(state.ci_low > 0).sum()} above.")
+    if not progress.removed:
+        best = np.argsort(state.values if sought() == "lowest" else -state.values, kind="stable")[:5]
+        print(f"The {sought()}: " + ", ".join("{}[{}] {:+.4f}".format(*names[players[i]], state.values[i]) for i in best))
     print(verdict(state, run, seconds * state.rounds / progress.total("rounds")))
 
 

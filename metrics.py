@@ -130,6 +130,26 @@ def _told(sides, male, group, seed):
     return pd.DataFrame(rows, columns=["group", "value", "ci_low", "ci_high"])
 
 
+def share(right):
+    """The share of images that K networks have right, (K, N) bool, on average, and its 95 % interval: (share, low, high).
+
+    Of one network it is Wilson's; of several, the variances over images and over networks (Student's t) add up.
+    """
+    if len(right) == 1:
+        return right.mean(), *wilson(right.sum(), right.size)
+    return difference(right, np.zeros_like(right[:1]))
+
+
+def difference(after, before):
+    """after - before in the share of images that are right, (K, N) and (L, N) bool of networks on the same N, with its 95 % interval.
+
+    Images are paired; if a side has several networks (random removals), the variance over them (Student's t) adds up.
+    """
+    of_image = after.mean(0) - before.mean(0)
+    variance = Z ** 2 * of_image.var() / len(of_image) + sum(_half_width(side.mean(1)) ** 2 for side in (after, before))
+    return of_image.mean(), of_image.mean() - np.sqrt(variance), of_image.mean() + np.sqrt(variance)
+
+
 def _half_width(values):
     """Of Student's 95 % interval of their mean; 0 of one value."""
     n = len(values)

@@ -1,4 +1,4 @@
-"""torchvision's networks with a two-class head, cut into steps at their filters, and one epoch of them.
+"""torchvision's networks with a head for the classes at hand, cut into steps at their filters, and one epoch of them.
 
 A filter is an output channel of a conv layer. The outputs of the last layer are the class logits,
 not filters. squeezenet1_1 has 2,944 filters, squeezenet1_0 2,976, inception_v3 17,216.
@@ -21,17 +21,16 @@ from torch.nn.functional import cross_entropy, relu
 from tqdm import tqdm
 
 import records
-from datasets import normalise
+from datasets import GENDERS, normalise
 from settings import Stop
 
 ARCHS = {  # the smallest images that each takes. Another of torchvision's classifiers is one more entry
     "squeezenet1_1": 32, "squeezenet1_0": 32, "resnet18": 32, "resnet50": 32, "vgg16": 32, "inception_v3": 75}
-CLASSES = ("female", "male")
 OUT_OF_PLACE = {getattr(operator, f"i{name}"): getattr(operator, name) for name in ("add", "sub", "mul", "truediv")}
 
 
-def build(arch, weights, image_size=224):
-    """A network with a head of len(CLASSES) logits, float32 on the CPU, channels last. Raises Stop.
+def build(arch, weights, image_size=224, classes=GENDERS):
+    """A network with a head of len(classes) logits, float32 on the CPU, channels last. Raises Stop.
 
     weights: "imagenet" (downloaded by torchvision), "none", or the path of a state dict; a head of
     another number of classes in it is left out.
@@ -42,8 +41,8 @@ def build(arch, weights, image_size=224):
         raise Stop(f"IMAGE_SIZE={image_size}: {arch} needs at least {ARCHS[arch]} pixels")
     # transform_input: ImageNet's weights of inception_v3 were trained on other means and deviations
     more = {"aux_logits": False, "init_weights": True, "transform_input": True} if arch == "inception_v3" else {}
-    network = getattr(torchvision.models, arch)(num_classes=len(CLASSES), **more)
-    head = [name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))][-1]
+    network = getattr(torchvision.models, arch)(num_classes=len(classes), **more)
+    head = _head(network)
     if arch.startswith("squeezenet"):
         # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0 for
         # good (the loss stays at ln 2). A positive bias keeps them alive.
@@ -59,26 +58,67 @@ def build(arch, weights, image_size=224):
     return network.to(memory_format=torch.channels_last)
 
 
+def pretrained(arch, weights, image_size, classes):
+    """A network as its weights are, in eval mode, that tells the given classes apart. Raises Stop.
+
+    weights: as in build. With as many logits as classes, those are taken in alphabetical order, as torchvision's
+    ImageFolder and ImageNet have it. Of ImageNet's 1,000 logits, those with the classes' names: the network then chooses among these alone.
+    """
+    if weights == "none":
+        raise Stop("WEIGHTS=none: an untrained network has nothing to find; run train_squeeze.py first, or give --WEIGHTS=imagenet or a path")
+    state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
+    head = f"{_head(build(arch, 'none', image_size))}."
+    logits = {name: value for name, value in state.items() if name.startswith(head)} if isinstance(state, dict) else {}
+    counts = {len(value) for value in logits.values() if isinstance(value, torch.Tensor)}
+    if counts == {1000} and len(classes) != 1000:
+        names = [_plain(name) for name in torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]]
+        if unknown := [name for name in classes if names.count(_plain(name)) != 1]:
+            raise Stop(f"the class {unknown[0]} is none of ImageNet's by name, which torchvision's weights know; name the folders as "
+                       "torchvision does (tabby, tiger_cat, ...), train a network first (train_squeeze.py), or give other --WEIGHTS")
+        state = state | {name: value[[names.index(_plain(some)) for some in classes]] for name, value in logits.items()}
+    elif counts != {len(classes)}:
+        raise Stop(f"WEIGHTS={weights}: a head of {' and '.join(map(str, sorted(counts))) or 'no'} logits, but there are {len(classes)} classes; "
+                   "give other --WEIGHTS, or train a network first (train_squeeze.py)")
+    network = build(arch, "none", image_size, classes)
+    _load(network, {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}, arch, weights)
+    return network.eval()
+
+
+def _head(network):
+    """The name of the layer that gives the logits."""
+    return [name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))][-1]
+
+
+def _plain(name):
+    return name.lower().replace("_", " ").strip()
+
+
 def checkpoint(network, **constants):
     """What squeezenet.pth holds; torch.load(path, weights_only=True) reads it. constants: those to be kept, by name."""
     return {**{name.lower(): value for name, value in constants.items()}, "state_dict": network.state_dict()}
 
 
-def load(path, **constants):
-    """The network of a checkpoint, or of a plain state dict with two classes. Raises Stop.
+def load(path, classes=GENDERS, weights=None, **constants):
+    """The network of a checkpoint, or of a plain state dict for the same number of classes, in eval mode. Raises Stop.
 
+    weights: of the pretrained network to take where there is no such file; None: it must be there.
     constants: ARCH and others that must be as they were in training, if the checkpoint has them.
     """
     if not os.path.exists(path):
-        raise Stop(f"{path} is missing; run train_squeeze.py first, with the same RECORDS_DIR")
+        if weights is None:
+            raise Stop(f"{path} is missing; run train_squeeze.py first, with the same RECORDS_DIR")
+        return pretrained(constants["ARCH"], weights, constants.get("IMAGE_SIZE", 224), classes)
     checkpoint = read(path)
+    if (known := checkpoint.get("classes", classes)) != classes:
+        different = sorted(set(known) ^ set(classes)) or known
+        raise Stop(f"{path} was trained to tell other classes apart ({', '.join(different[:3])}); give its data, or another --RECORDS_DIR")
     for name, given in constants.items():
         made = checkpoint.get(name.lower(), given)
         if made != given:
             made, given = (",".join(map(str, value)) if isinstance(value, tuple) else value for value in (made, given))
             raise Stop(f"{path} was trained with {name}={made}, not {given}; "
                        f"give --{name}={made}, or train anew under another RECORDS_DIR")
-    network = build(constants["ARCH"], "none", constants.get("IMAGE_SIZE", 224))
+    network = build(constants["ARCH"], "none", constants.get("IMAGE_SIZE", 224), classes)
     _load(network, checkpoint.get("state_dict", checkpoint), constants["ARCH"], path)
     return network.eval()
 
@@ -259,34 +299,34 @@ def optimizer(module, learning_rate, steps):
     return adam, torch.optim.lr_scheduler.OneCycleLR(adam, learning_rate, total_steps=steps, pct_start=max(0.1, 1.5 / steps))
 
 
-def epoch(network, faces, device, batch_size, optimizer=None, schedule=None, rng=None, bar=""):
-    """One pass over `faces`: trains if there is an optimizer, else evaluates.
+def epoch(network, data, device, batch_size, optimizer=None, schedule=None, rng=None, bar="", mirror=True):
+    """One pass over `data` (Images): trains if there is an optimizer, else evaluates.
 
-    rng: numpy generator for order and mirroring, in training only.
-    Returns (mean cross-entropy, correct), correct (N,) bool in the order of `faces`.
+    rng: numpy generator for order and mirroring, in training only; mirror: half of the images.
+    Returns (mean cross-entropy, correct), correct (N,) bool in the order of `data`.
     """
     training = optimizer is not None
     network.train(training)
-    rows = rng.permutation(len(faces.male)) if training else np.arange(len(faces.male))
+    rows = rng.permutation(len(data.label)) if training else np.arange(len(data.label))
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros(len(rows), dtype=torch.bool, device=device)
     batches = range(0, len(rows), batch_size)
     with torch.set_grad_enabled(training):
         for start in tqdm(batches, bar, unit=" batches", leave=False, disable=not bar):
             batch = torch.from_numpy(rows[start:start + batch_size])
-            images, male = normalise(faces.images[batch], device), faces.male[batch].to(device)
-            if training:
+            images, label = normalise(data.images[batch], device), data.label[batch].to(device)
+            if training and mirror:
                 mirrored = torch.from_numpy(rng.random(len(batch)) < 0.5).to(device)
                 images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
             logits = network(images)
-            loss = cross_entropy(logits, male)
+            loss = cross_entropy(logits, label)
             if training:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
             loss_sum += loss.detach() * len(batch)
-            correct[batch.to(device)] = logits.detach().argmax(1) == male
+            correct[batch.to(device)] = logits.detach().argmax(1) == label
     return loss_sum.item() / len(rows), correct.cpu()
 
 
@@ -347,5 +387,5 @@ def _load(network, state, arch, path):
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError):
-        raise Stop(f"{path} does not fit {arch} with {len(CLASSES)} classes; give --ARCH of the network "
+        raise Stop(f"{path} does not fit {arch} for these classes; give --ARCH of the network "
                    "that it was trained with, or another file") from None

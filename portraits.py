@@ -13,6 +13,8 @@ without downloading them. They say nothing about real people; they only pose the
 A face is drawn once, in face units: the origin lies between the eyes, y points down, and the
 square [-1, 1]^2 is the tight crop of the face. FRAMES says where that square lies in a picture:
 CelebA's crop (19, 42)-(159, 182), and the whole of FairFace's frame.
+
+write_signs draws ten classes of signs instead, a folder a class, for experiments that are not about faces.
 """
 import csv
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +25,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 # Width, height, x and y of the origin, pixels per face unit.
-FRAMES = {"celeba": (178, 218, 89, 112, 70), "fairface": (224, 224, 112, 112, 112)}
+FRAMES = {"celeba": (178, 218, 89, 112, 70), "fairface": (224, 224, 112, 112, 112), "sign": (72, 72, 36, 36, 28)}
 SUPERSAMPLE = 2
 
 # Shares of (gender, race) in the CelebA-like splits.
@@ -391,3 +393,49 @@ def write(folder, seed=0, train=4000, val=600, test=600, fairface_train=600, fai
 
     with ProcessPoolExecutor(workers) as pool:
         list(tqdm(pool.map(save, *zip(*jobs), chunksize=32), "drawing portraits", len(jobs)))
+
+
+# ----------------------------------------------------------------------------- signs
+
+
+def star(points, inner):
+    """Corners (2 points, 2) of a star whose inner corners lie at radius `inner`; at cos(pi / points) it is a polygon."""
+    angle = np.arange(2 * points) * np.pi / points - np.pi / 2
+    radius = np.where(np.arange(2 * points) % 2, inner, 1)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+
+
+def ring(outline, inner):
+    """A closed outline (n, 2) with a hole of its own shape."""
+    closed = np.concatenate([outline, outline[:1]])
+    return np.concatenate([closed, inner * closed[::-1]])
+
+
+SIGNS = {  # (n, 2) each, inside [-1, 1]^2
+    "arrow": np.array([(0, -1), (.8, -.1), (.3, -.1), (.3, 1), (-.3, 1), (-.3, -.1), (-.8, -.1)]),
+    "circle": CIRCLE, "ring": ring(CIRCLE, .6),
+    "triangle": star(3, .5), "square": star(4, 2 ** -.5), "frame": ring(star(4, 2 ** -.5), .6), "hexagon": star(6, .75 ** .5),
+    "star": star(5, .42), "flash": np.array([(.25, -1), (-.6, .15), (-.05, .15), (-.3, 1), (.6, -.25), (.1, -.25)]),
+    "moon": np.concatenate([CIRCLE[5:20], ((CIRCLE * .75) + (.45, 0))[5:20][::-1]]),
+}
+
+
+def draw_sign(rng, name):
+    """A sign of any colour, size, turn and place, on a littered ground."""
+    canvas = Canvas("sign", pick(rng, BACKDROP), np.radians(rng.uniform(-40, 40)), rng.uniform(.4, .95), rng.uniform(-.3, .3, 2))
+    for _ in range(6):
+        canvas.oval(*rng.uniform(-2, 2, 2), *rng.uniform(.1, .7, 2), pick(rng, BACKDROP + CLOTHES), 110)
+    canvas.polygon(SIGNS[name] * rng.uniform(.8, 1.2, 2), pick(rng, CLOTHES + LIPSTICK + METAL))
+    for _ in range(3):
+        canvas.oval(*rng.uniform(-1.2, 1.2, 2), *rng.uniform(.05, .3, 2), pick(rng, BACKDROP + CLOTHES), 230)
+    return light(canvas.image.reduce(SUPERSAMPLE), rng)
+
+
+def write_signs(folder, seed=0, train=400, val=200, test=200):
+    """Write under `folder` train/, val/ and test/, each with a folder a class of SIGNS, of so many signs."""
+    for split, (part, count) in enumerate({"train": train, "val": val, "test": test}.items()):
+        for index, name in enumerate(tqdm(SIGNS, f"drawing {part}")):
+            (Path(folder) / part / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                sign = draw_sign(np.random.default_rng([seed, split, index, number]), name)
+                sign.save(Path(folder) / part / name / f"{number:04d}.jpg", quality=90)

@@ -90,6 +90,17 @@ def load_npz(path, maker):
         raise Stop(f"{path} is damaged ({reason}); move it away and run {maker} again") from None
 
 
+def load_csv(path, maker):
+    """A record as a DataFrame. Raises Stop."""
+    import pandas as pd
+
+    _require(path, maker)
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise Stop(f"{path} is damaged ({error}); move it away and run {maker} again") from None
+
+
 def about(constants, seconds, device):
     """What every <script>.json begins with: how the record came about."""
     versions = {name: sys.modules[name].__version__

@@ -2,7 +2,7 @@
 
     python rivals.py
 
-Reads what train_squeeze.py and mab.py wrote, and FairFace's set for the values: a rival knows what mab.py knew, V included.
+Reads what train_squeeze.py and mab.py wrote, and the images of the values: a rival knows what mab.py knew, V included.
 Writes RECORDS_DIR/rivals.npz and rivals.json: for each rival the filters to remove, the first to go first. Interrupted, the same
 command goes on with the next rival. A new rival is one more function here, named in RIVALS and in main.
 """
@@ -17,12 +17,14 @@ import torch
 from tqdm import tqdm
 
 import ablation
+import adversaries
 import datasets
 import model
 import records
 import settings
-from datasets import Faces, normalise
-from settings import ARCH, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, Stop  # SEED: all scripts take it
+from datasets import Images, normalise
+from settings import (ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, TASK, WEIGHTS,
+                      Stop)
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60    # filters that each rival names
@@ -33,40 +35,42 @@ CANDIDATES = 8      # of greedy: filters tried at each step, those of the best g
 
 @dataclass
 class Subject:
-    """What a rival may know: the network, and FairFace's set for the values."""
+    """What a rival may know: the network, and the images of the values."""
 
     network: torch.nn.Module
     evaluator: ablation.Coalitions
     fills: torch.Tensor     # (n_filters,) float32, what a removed filter gives
-    faces: Faces
+    data: Images            # that V is measured on
+    seen: Images            # the clean ones, of all classes
     measure: str            # V, by its name in ablation.MEASURES
+    sign: int = 1           # 1: the filters to go first are those that do V the least good; -1: the most
 
     def batches(self, per_group=50):
-        """The faces in batches of about as many from each group, seen by the evaluator: yields Faces."""
-        group = self.faces.group.numpy()
+        """The images in batches of about as many from each group, seen by the evaluator: yields Images."""
+        group = self.data.group.numpy()
         members = [np.flatnonzero(group == index) for index in np.unique(group)]
         parts = max(1, min(map(len, members)) // per_group)
         for part in zip(*(np.array_split(rows, parts) for rows in members)):
-            batch = self.faces.take(torch.from_numpy(np.concatenate(part)))
+            batch = self.data.take(torch.from_numpy(np.concatenate(part)))
             self.evaluator.see(normalise(batch.images, self.evaluator.device), self.fills)
-            yield batch._replace(male=batch.male.to(self.evaluator.device), group=batch.group.to(self.evaluator.device))
+            yield batch._replace(label=batch.label.to(self.evaluator.device), group=batch.group.to(self.evaluator.device))
 
     def value(self, keep):
-        """(T, n_filters) bool -> (T,) float64: V on all faces, the mean of batches."""
+        """(T, n_filters) bool -> (T,) float64: V on all images, the mean of batches."""
         found, sizes = [], []
-        with tqdm(total=len(keep) * len(self.faces.male), desc="V", unit=" images", leave=False, dynamic_ncols=True) as bar:
+        with tqdm(total=len(keep) * len(self.data.label), desc="V", unit=" images", leave=False, dynamic_ncols=True) as bar:
             for batch in self.batches():
                 parts = []
                 for some in np.array_split(keep, -(-len(keep) // 64)):
                     parts.append(ablation.value(self.evaluator, some, batch, self.measure))
-                    bar.update(len(some) * len(batch.male))
+                    bar.update(len(some) * len(batch.label))
                 found.append(np.concatenate(parts))
-                sizes.append(len(batch.male))
+                sizes.append(len(batch.label))
         return np.average(found, axis=0, weights=sizes)
 
     def guess(self, keep):
-        """(n_filters,) bool -> (n_filters,) float64: all marginals there on all faces, to first order in the margins."""
-        found = [(ablation.guess(self.evaluator, keep, batch, self.measure), len(batch.male)) for batch in self.batches()]
+        """(n_filters,) bool -> (n_filters,) float64: all marginals there on all images, to first order in the margins."""
+        found = [(ablation.guess(self.evaluator, keep, batch, self.measure), len(batch.label)) for batch in self.batches()]
         guesses, sizes = zip(*found)
         return np.average(guesses, axis=0, weights=sizes)
 
@@ -80,28 +84,25 @@ def without(keep, filters):
 
 def l2_norm(subject, number):
     """Those of the smallest weights, by their L2 norm (pruning by magnitude)."""
-    convs = dict(subject.network.named_modules())
-    norms = {layer: convs[layer].weight.detach().flatten(1).norm(dim=1) for layer in set(subject.evaluator.layers)}
-    return np.argsort([norms[layer][channel].item() for layer, channel in
-                       zip(subject.evaluator.layers, subject.evaluator.channels)], kind="stable")[:number]
+    return np.argsort(subject.sign * ablation.l2_norms(subject.network, subject.evaluator), kind="stable")[:number]
 
 
 def mean_activation(subject, number):
     """Those of the lowest mean output, which do the least."""
-    fills = ablation.fill_values(subject.evaluator, subject.faces, "mean")
-    return np.argsort(fills.cpu().numpy(), kind="stable")[:number]
+    fills = ablation.fill_values(subject.evaluator, subject.seen, "mean")
+    return np.argsort(subject.sign * fills.cpu().numpy(), kind="stable")[:number]
 
 
 def first_order(subject, number):
     """Those whose removal from the whole network raises V most by its gradient (gradient x activation)."""
-    return np.argsort(subject.guess(np.ones(len(subject.fills), dtype=bool)), kind="stable")[:number]
+    return np.argsort(subject.sign * subject.guess(np.ones(len(subject.fills), dtype=bool)), kind="stable")[:number]
 
 
 def leave_one_out(subject, number):
     """Those whose removal from the whole network, one at a time, raises V most; measured for ten times as many, of the best guesses."""
     whole = np.ones(len(subject.fills), dtype=bool)
     tried = first_order(subject, 10 * number)
-    return tried[np.argsort(-subject.value(without(whole, tried)), kind="stable")][:number]
+    return tried[np.argsort(-subject.sign * subject.value(without(whole, tried)), kind="stable")][:number]
 
 
 def greedy(subject, number):
@@ -117,10 +118,10 @@ def greedy_guess(subject, number):
 def _one_by_one(subject, number, candidates):
     keep, order = np.ones(len(subject.fills), dtype=bool), []
     for _ in tqdm(range(number), "one by one", unit=" filters", leave=False, dynamic_ncols=True):
-        guesses = np.where(keep, subject.guess(keep), np.inf)
+        guesses = np.where(keep, subject.sign * subject.guess(keep), np.inf)
         best = np.argsort(guesses, kind="stable")[:min(candidates, keep.sum())]
         values = subject.value(without(keep, best)) if len(best) > 1 else [0]
-        order.append(int(best[np.argmax(values)]))
+        order.append(int(best[np.argmax(subject.sign * np.array(values))]))
         keep[order[-1]] = False
     return np.array(order, dtype=int)
 
@@ -132,19 +133,27 @@ def main():
     known = {rival.__name__: rival for rival in (l2_norm, mean_activation, first_order, leave_one_out, greedy_guess, greedy)}
     settings.require("RIVALS", RIVALS, set(chosen) <= set(known), f"of {', '.join(known)}, with commas between")
     device = model.device_of(DEVICE)
-    network = model.load(settings.weights_path(RECORDS_DIR), ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
     mab = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["run"]
-    faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
-    if (mab["network"], mab["images"]) != (model.digest(network), datasets.digest(faces)):
+    classes = datasets.classes(TASK, DATA_DIR)
+    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
+                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    data = seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
+    if mab.get("CLASS") in classes:
+        data = seen.take(seen.label == classes.index(mab["CLASS"]))
+    if mab["MEASURE"] == "attack":
+        data = adversaries.pairs(network, model.digest(network), seen, len(classes), SEED, device, "attacking the network")
+    if (mab["network"], mab["images"]) != (model.digest(network), datasets.digest(data)):
         raise Stop(f"{RECORDS_DIR}/mab.json is of another network, or of other images; run mab.py anew, or set its constants here")
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED < len(evaluator.layers), f"from 1 to {len(evaluator.layers) - 1}")
     if not hasattr(evaluator, "first_order"):
         settings.require("RIVALS", RIVALS, set(chosen) <= {"l2_norm", "mean_activation"},
                          "l2_norm,mean_activation: the others need guesses, which a network that cannot be cut has not")
-    subject = Subject(network, evaluator, ablation.fill_values(evaluator, faces, mab["REMOVAL"]), faces, mab["MEASURE"])
+    subject = Subject(network, evaluator, ablation.fill_values(evaluator, seen, mab["REMOVAL"]), data, seen, mab["MEASURE"],
+                      1 if mab["WHICH"] == "lowest" else -1)
     run = {"network": mab["network"], "images": mab["images"], "MEASURE": mab["MEASURE"], "REMOVAL": mab["REMOVAL"],
            "MAX_REMOVED": MAX_REMOVED, "CANDIDATES": CANDIDATES}
+    run |= {"WHICH": mab["WHICH"]} if mab["WHICH"] == "highest" else {}
     path, orders = f"{RECORDS_DIR}/rivals.npz", {}
     if os.path.exists(path):
         orders = records.load_npz(path, "rivals.py")

@@ -14,8 +14,9 @@ import sys
 
 # -----------------------------------------------------------------------------
 # data and records
-DATA_DIR = "data"            # holds celeba/ and fairface/; `python datasets.py` checks it
-RECORDS_DIR = "cur_records"  # results; squeezenet.pth too, when this is not the default
+TASK = "faces"               # the data set: faces (trained on CelebA, to be repaired on FairFace), celeba, mnist or folder (of images)
+DATA_DIR = "data"            # holds celeba/ and fairface/, or mnist/, or is the folder of images; `python datasets.py` checks it
+RECORDS_DIR = "cur_records"  # results; squeezenet.pth too, when this is not the default. Of other tasks, by default: records/TASK_ARCH
 IMAGE_SIZE = 227             # pixels; height and width of a network input
 # How faces are framed: (left, top, right, bottom) as fractions of the image.
 # CelebA's aligned photos show more around a face than FairFace's, so they are cropped to match.
@@ -44,6 +45,8 @@ def run(main, constants):
             print(usage(constants))
             return
         apply(constants, sys.argv[1:])
+        if constants.get("RECORDS_DIR") == RECORDS_DIR and (task := constants.get("TASK", TASK)) != "faces":
+            constants["RECORDS_DIR"] = f"records/{task}_{constants.get('ARCH', ARCH)}"  # the default's are of faces
         _check_shared(constants)
         main()
     except Stop as stop:
@@ -95,6 +98,8 @@ def _check_shared(constants):
         left, top, right, bottom = frame = constants.get(name, (0, 0, 1, 1))
         require(name, frame, 0 <= left < right <= 1 and 0 <= top < bottom <= 1,
                 "left,top,right,bottom as fractions of the image, left < right and top < bottom")
+    task = constants.get("TASK", TASK)
+    require("TASK", task, task in ("faces", "celeba", "mnist", "folder"), "faces, celeba, mnist or folder")
     size, seed = constants.get("IMAGE_SIZE", 32), constants.get("SEED", 0)
     require("IMAGE_SIZE", size, size >= 32, "at least 32 pixels, or nothing is left behind the last pooling")
     require("SEED", seed, seed >= 0, "0 or more")

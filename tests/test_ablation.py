@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 import ablation
 import model
-from datasets import GROUPS, Faces, normalise
+from datasets import GROUPS, Images, normalise
 from settings import Stop
 
 N_FILTERS = {"squeezenet1_1": 2944, "squeezenet1_0": 2976, "resnet18": 4800, "resnet50": 26560, "vgg16": 4224,
@@ -40,7 +40,7 @@ def patches(seed):
 @pytest.fixture(scope="module")
 def faces():
     group = torch.arange(24) % len(GROUPS)
-    return Faces(patches(0), torch.tensor([int(GROUPS[index][1] == "Male") for index in group]), group)
+    return Images(patches(0), torch.tensor([int(GROUPS[index][1] == "Male") for index in group]), group)
 
 
 def naive_logits(network, coalitions, fills, images, keep):
@@ -341,14 +341,14 @@ def test_value_of_a_batch(squeezenet, faces):
     fills = torch.zeros(len(some.layers))
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1] = False
-    value = ablation.BatchValue(some, fills, faces, len(faces.male), "accuracy")  # a batch of all the faces
+    value = ablation.BatchValue(some, fills, faces, len(faces.label), "accuracy")  # a batch of all the faces
     with torch.no_grad():
-        right = (squeezenet(normalise(faces.images, "cpu")).argmax(1) == faces.male).float().mean()
+        right = (squeezenet(normalise(faces.images, "cpu")).argmax(1) == faces.label).float().mean()
     assert value(keep, 3)[0] == pytest.approx(right.item())
     assert value(keep, 3)[1] == 0.5  # everything removed: one answer for all
     small = ablation.BatchValue(some, fills, faces, 8, "accuracy")
     assert np.array_equal(small(keep, 3), small(keep, 3))
-    seen = {small.batch.male.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
+    seen = {small.batch.label.tolist().count(1) for seed in range(5) if small(keep[:1], seed) is not None}
     assert seen == {4}  # the same number from each group
     with pytest.raises(Stop):
         ablation.BatchValue(some, fills, faces, 28, "accuracy")
@@ -380,7 +380,7 @@ def test_measures_are_what_they_say(faces):
         probabilities = np.maximum(1 / (1 + np.exp(-row)), 0.01)
         assert found["likelihood"][t].item() == pytest.approx(np.exp(np.log(probabilities).mean()))
         assert found["worst_group"][t].item() == pytest.approx(min(soft(row[group == index]).mean() for index in range(4)))
-        male = np.where(faces.male.numpy() == 1, row, -row)  # by how much "male" exceeds "female"
+        male = np.where(faces.label.numpy() == 1, row, -row)  # by how much "male" exceeds "female"
         for name, above, pairs in (("auc", step, [(0, 1), (2, 3)]), ("smooth_auc", soft, [(0, 1), (2, 3)]),
                                    ("smooth_auc_all", soft, [(0, 1), (0, 3), (2, 1), (2, 3)])):
             areas = [np.mean([above(male[i] - male[j]) for i in np.flatnonzero(group == men) for j in np.flatnonzero(group == women)])
@@ -391,7 +391,7 @@ def test_measures_are_what_they_say(faces):
 def test_auc_of_a_large_batch_is_a_mean_over_blocks():
     """120 of each group in blocks of 40: each man is compared with the 40 women of his block, all alike here."""
     group = torch.arange(4).repeat_interleave(120)
-    faces = Faces(None, 1 - group % 2, group)
+    faces = Images(None, 1 - group % 2, group)
     block = torch.arange(120).repeat(4) // 40
     margins = torch.where(group % 2 == 0, 1.0, -1.0 * block)  # a man is right by 1, a woman wrong by the number of her block
     assert ablation.auc(margins[None], faces).item() == pytest.approx((1 + 0.5 + 0) / 3)
@@ -400,7 +400,7 @@ def test_auc_of_a_large_batch_is_a_mean_over_blocks():
 def test_first_order_changes_are_those_of_small_removals(network, evaluator, faces):
     """A filter's fill brought near to its output, or its output near to the fill it has: there first order is exact."""
     some, images = copy.copy(evaluator), normalise(faces.images[:2], "cpu").double()
-    labels, rng = faces.male[:2], np.random.default_rng(0)
+    labels, rng = faces.label[:2], np.random.default_rng(0)
     some.steps = model.cut(copy.deepcopy(network), images.shape[-1])
     for step in some.steps:
         if step.run:
@@ -480,7 +480,7 @@ def test_from_scratch_both_logits_live(seed, faces):
     """Training without ImageNet's weights must not end with both logits 0 for every face (loss ln 2)."""
     torch.manual_seed(seed)
     network = model.build("squeezenet1_1", "none")
-    bright = faces._replace(images=(faces.images // 2 + 127 * faces.male.view(-1, 1, 1, 1).to(torch.uint8)))
+    bright = faces._replace(images=(faces.images // 2 + 127 * faces.label.view(-1, 1, 1, 1).to(torch.uint8)))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=60, pct_start=0.1)
     for _ in range(20):
@@ -490,5 +490,5 @@ def test_from_scratch_both_logits_live(seed, faces):
 
 
 def test_epoch_is_exact_for_unequal_batches(squeezenet, faces):
-    whole, some = (model.epoch(squeezenet, faces, "cpu", size) for size in (len(faces.male), 7))
+    whole, some = (model.epoch(squeezenet, faces, "cpu", size) for size in (len(faces.label), 7))
     assert whole[0] == pytest.approx(some[0], rel=1e-5) and torch.equal(whole[1], some[1])

@@ -6,10 +6,10 @@ import torch
 
 import eval
 import metrics
-from datasets import GROUPS, Faces
+from datasets import GROUPS, Images
 
 GROUP = np.repeat(np.arange(4), 50)
-FACES = Faces(torch.zeros(200, 3, 1, 1), torch.tensor([int(GROUPS[index][1] == "Male") for index in GROUP]),
+FACES = Images(torch.zeros(200, 3, 1, 1), torch.tensor([int(GROUPS[index][1] == "Male") for index in GROUP]),
               torch.from_numpy(GROUP))
 
 
@@ -28,7 +28,7 @@ def test_accuracy_by_group():
     assert metrics.accuracy(correct, np.full(200, -1))["group"].tolist() == ["all"]
 
 
-MALE = FACES.male.numpy()
+MALE = FACES.label.numpy()
 SIGN = 2 * MALE - 1  # margins of a network that is always right
 
 
@@ -98,10 +98,10 @@ def test_noisy_auc():
 @pytest.mark.parametrize("seed", range(5))
 def test_best_shift_is_the_best_there_is(seed):
     rng = np.random.default_rng(seed)
-    margin = (rng.normal(0, 1, 200) + FACES.male.numpy() - 2).round(1).astype(np.float32)  # with ties
+    margin = (rng.normal(0, 1, 200) + FACES.label.numpy() - 2).round(1).astype(np.float32)  # with ties
 
     def balanced(shift):
-        return metrics.balanced((margin + shift > 0) == FACES.male.numpy().astype(bool), GROUP)
+        return metrics.balanced((margin + shift > 0) == FACES.label.numpy().astype(bool), GROUP)
 
     shift = eval.best_shift(margin, FACES)
     assert balanced(shift) == pytest.approx(max(balanced(other) for other in np.arange(-5, 5, 0.05)))

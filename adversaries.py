@@ -17,7 +17,7 @@ from records import replacing
 EPSILON = 16   # farthest that a pixel goes, in grey levels of 255; the paper's
 STEP = 16 / 20  # grey levels of a step; the authors' code's
 STEPS = 30     # the paper's
-ATTACKED = 2000  # images of a set at most, drawn at random
+ATTACKED = 1000  # images of a set at most, drawn at random
 CLEAN, ADVERSARY = 0, 1  # groups of `pairs`
 
 

@@ -365,12 +365,11 @@ def scored(right, steps, rows):
     """All scores, a row each, as eval.csv has them. steps: of each method; rows: {(split, group): the images that the score is of}."""
     found = []
     for (method, split), some in right.items():
-        for (of, group), members in rows.items():
+        for group, members in ((group, members) for (of, group), members in rows.items() if of == split and members.any()):
             hits, n = some[:, members].sum(1), int(members.sum())
-            if of == split and n:
-                low, high = metrics.wilson(hits, n)
-                found.append(pd.DataFrame({"method": method, "n_removed": steps[method], "split": split, "group": group,
-                                           "accuracy": hits / n, "ci_low": low, "ci_high": high, "n_images": n}))
+            low, high = metrics.wilson(hits, n)
+            found.append(pd.DataFrame({"method": method, "n_removed": steps[method], "split": split, "group": group,
+                                       "accuracy": hits / n, "ci_low": low, "ci_high": high, "n_images": n}))
     return pd.concat(found, ignore_index=True)
 
 
@@ -440,14 +439,14 @@ def responsible():
             some = some.take(some.group == adversaries.ADVERSARY)
             called = called_right(evaluator, fills, {"shapley": orders["shapley"]}, {"shapley": [step]}, {"fresh attack": some})
             table.loc[len(table)] = ("shapley", step, "fresh attack", "success", *metrics.share(called["shapley", "fresh attack"]))
-    shares = concentration(filters["shapley"].to_numpy())
+    shares = {} if attack or of_class else concentration(filters["shapley"].to_numpy())  # the sum of the others is of either sign
     by_class = {("report", name): data.label.numpy() == index for index, name in enumerate(classes[:20]) if ("report", name) not in rows}
     curves = scored(right, steps, rows | by_class)
     record = {**records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run, "report_opened": openings,
               "told": "report" if OPEN_REPORT else "values", "classes": list(classes), "filters": len(filters),
               "removed_filters": orders["shapley"].tolist(), "removed_certified": filters["certified"].loc[orders["shapley"]].tolist(),
               "concentration": shares, "table": rows_of(table), "changes": rows_of(changes)}
-    figure = figures.responsible(curves, table, filters["shapley"].to_numpy(), run)
+    figure = figures.responsible(curves, table, run, filters["shapley"].to_numpy())
     records.save({f"{RECORDS_DIR}/eval.json": record, f"{RECORDS_DIR}/eval.csv": curves,
                   **{f"{RECORDS_DIR}/eval.{kind}": figure for kind in ("png", "pdf")}})
     report_responsible(table, changes, shares, record)
@@ -465,7 +464,8 @@ def report_responsible(table, changes, shares, record):
     print(f"\n{last['n_removed'].max()} filters removed, in points, with 95 % intervals:\n")
     for (_, row), text in zip(last.iterrows(), metrics.percent(last)):
         print(f"{figures.score(row['split'], row['group'])}: {figures.label('shapley', which)}, against {figures.label(row['before'], which)}: {text}")
-    print("\nOf the sum of all values, the highest " + ", ".join(f"{share:.1%} of the filters have {part:.0%}" for share, part in shares.items()) + ".")
+    if shares:
+        print("\nOf the sum of all values, the highest " + ", ".join(f"{share:.1%} of the filters have {part:.0%}" for share, part in shares.items()) + ".")
     if len(record["report_opened"]) > 1:
         print(f"The report set has been opened {len(record['report_opened'])} times here, first {record['report_opened'][0]['when']}: "
               "what was settled in between knew it.")

@@ -73,18 +73,29 @@ def rivals(runs, split):
     return _finished(figure, axes)
 
 
-def responsible(curves, table, values, run):
-    """Scores as filters go, and how the values' sum is shared among them.
+def responsible(curves, table, run, values):
+    """Scores as filters go; and of accuracy, how the values' sum is shared among filters.
 
-    curves: an eval.csv; table: of its eval.json; values: (n_filters,); run: mab.py's constants.
+    curves: an eval.csv; table: of its eval.json; run: mab.py's constants; values: (n_filters,).
     """
-    figure, axes = _panels(2, sharey=False)
+    shared = not run["CLASS"] and run["MEASURE"] != "attack"
+    figure, axes = _panels(1 + shared, sharey=False)
     removals(axes[0], curves, table, run)
+    if not shared:
+        return figure
     shares = np.cumsum(np.sort(values)[::-1]) / values.sum()
     axes[1].plot(100 * (1 + np.arange(len(values))) / len(values), 100 * shares, "k-")
     axes[1].axhline(100, color="0.6", linewidth=0.8)
     axes[1].set(title="how the values are shared", xlabel="highest filters, % of all", ylabel="their share of the sum of all values, %", xscale="log")
     axes[1].grid(alpha=0.3)
+    return figure
+
+
+def several(runs):
+    """One panel of removals each: runs are (curves, table, run), as there."""
+    figure, axes = _panels(len(runs))
+    for axis, run in zip(axes, runs):
+        removals(axis, *run)
     return figure
 
 

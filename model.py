@@ -71,11 +71,11 @@ def pretrained(arch, weights, image_size, classes):
     logits = {name: value for name, value in state.items() if name.startswith(head)} if isinstance(state, dict) else {}
     counts = {len(value) for value in logits.values() if isinstance(value, torch.Tensor)}
     if counts == {1000} and len(classes) != 1000:
-        names = [_plain(name) for name in torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]]
-        if unknown := [name for name in classes if names.count(_plain(name)) != 1]:
+        names = torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]
+        if unknown := [name for name in classes if name.replace("_", " ") not in names]:
             raise Stop(f"the class {unknown[0]} is none of ImageNet's by name, which torchvision's weights know; name the folders as "
                        "torchvision does (tabby, tiger_cat, ...), train a network first (train_squeeze.py), or give other --WEIGHTS")
-        state = state | {name: value[[names.index(_plain(some)) for some in classes]] for name, value in logits.items()}
+        state = state | {name: value[[names.index(some.replace("_", " ")) for some in classes]] for name, value in logits.items()}
     elif counts != {len(classes)}:
         raise Stop(f"WEIGHTS={weights}: a head of {' and '.join(map(str, sorted(counts))) or 'no'} logits, but there are {len(classes)} classes; "
                    "give other --WEIGHTS, or train a network first (train_squeeze.py)")
@@ -87,10 +87,6 @@ def pretrained(arch, weights, image_size, classes):
 def _head(network):
     """The name of the layer that gives the logits."""
     return [name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))][-1]
-
-
-def _plain(name):
-    return name.lower().replace("_", " ").strip()
 
 
 def checkpoint(network, **constants):

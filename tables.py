@@ -20,6 +20,10 @@ from metrics import percent
 from records import load_json, replacing
 
 
+# folders whose figures are drawn from their records
+DRAWN = ("cur_records", "cur_records/demo", "cur_records/digits", "cur_records/digits/attack", "cur_records/celeba_attack", "cur_records/signs")
+
+
 def trainings(folder):
     """The records of the same pipeline on several seeds: the folder's own, and those in its seed_1/, seed_2/, ..."""
     return [folder, *sorted(glob.glob(f"{folder}/seed_*"))]
@@ -168,6 +172,68 @@ def measures_table(folder):
                       "the same, and the threshold shifted"], [["nothing removed", "", "", "", given("nothing"), given("threshold")], *rows])
 
 
+def scores_of(folder):
+    """Scores in an eval.json of another task than faces, and their changes against other methods; indexed by method, score and filters removed."""
+    evaluation = load_json(f"{folder}/eval.json", "eval.py")
+    assert evaluation["told"] == "report"
+    at = ["split", "group", "n_removed"]
+    return (pd.DataFrame(evaluation["table"]).set_index(["method", *at]).sort_index(),
+            pd.DataFrame(evaluation["changes"]).set_index(["before", *at]).sort_index())
+
+
+def critical_table(folder):
+    """Application I: accuracy as filters go, of the highest values and by rivals; a block of rows a record."""
+    rows = [["paper: Inception-v3, ImageNet, highest values removed", "74", "38", "8", "not told"],
+            ["paper: the same, random filters removed", "74", "no change", "no change", "no change"]]
+    for name, what in ((f"{folder}/digits", "MNIST, squeezenet1_1"), (f"{folder}/signs", "drawn signs, resnet18")):
+        scores, _ = scores_of(name)
+        for method in dict.fromkeys(scores.index.get_level_values("method")):
+            rows.append([f"{what}: {figures.label(method, 'highest')}",
+                         *percent(scores.loc[[(method, "report", "all", step) for step in (0, 10, 20, 30)]])])
+    return _markdown(["accuracy in %, after so many filters were removed", 0, 10, 20, 30], rows)
+
+
+def concentration_table(folder):
+    """Application I: the share of the values' sum that the highest few per cent of the filters hold."""
+    rows = []
+    for name in (f"{folder}/digits", f"{folder}/signs"):
+        evaluation, mab = (load_json(f"{name}/{script}.json", f"{script}.py") for script in ("eval", "mab"))
+        shares = evaluation["concentration"]
+        rows.append([f"{name}/", f"{mab['rounds']}", f"{mab['reliability']:.2f}", *(f"{part:.0%}" for part in shares.values()),
+                     f"{mab['negative'] / mab['filters']:.0%}"])
+    return _markdown(["record", "rounds", "reliability", *(f"highest {float(share):.1%}" for share in shares), "filters of negative value"], rows)
+
+
+def class_table(folder):
+    """Application II: recall of a class, and accuracy on the others, as the filters of the highest values for its recall go."""
+    rows = []
+    for name in sorted(glob.glob(f"{folder}/class_*")):
+        scores, _ = scores_of(name)
+        of_class = load_json(f"{name}/eval.json", "eval.py")["run"]["CLASS"]
+        for method in ("shapley", "random"):
+            rows.append([f"{of_class}, {figures.label(method, 'highest')}", *(
+                " / ".join(percent(scores.loc[[(method, "report", group, step)]])[0] for group in (of_class, "others")) for step in (0, 20, 40))])
+    return _markdown(["class: its recall / accuracy on the other classes, in %, after so many filters were removed", 0, 20, 40], rows)
+
+
+def attack_table(folder):
+    """Application IV: clean accuracy and success of attacks, before and after the filters of the highest values went."""
+    rows = [["paper: Inception-v3, ImageNet, 16 filters", "74 -> 67", "100 -> 0.1", "still works", "- 37 on average", ""]]
+    names = {("report", "all"): 0, ("attack", "success"): 1, ("fresh attack", "success"): 2, ("black box", "success"): 3}
+    for name, what in ((f"{folder}/digits/attack", "MNIST, squeezenet1_1"), (f"{folder}/celeba_attack", "CelebA gender, squeezenet1_1")):
+        scores, _ = scores_of(name)
+        last = scores.index.get_level_values("n_removed").max()
+        for method in ("shapley", "random", "l2_norm"):
+            cells = ["not asked"] * 4
+            for (split, group), place in names.items():
+                if (method, split, group, 0) in scores.index:
+                    cells[place] = " -> ".join(f"{100 * scores.loc[(method, split, group, step), 'value']:.1f}" for step in (0, last))
+            interval = percent(scores.loc[[(method, "attack", "success", last)]])[0]
+            rows.append([f"{what}, {last} filters: {figures.label(method, 'highest')}", *cells, interval])
+    return _markdown(["in %, before -> after", "clean accuracy", "success of the same attack", "of a fresh attack on what is left",
+                      "of a black-box attack", "the same attack, after, 95 % interval"], rows)
+
+
 def framing_table(folder):
     """Accuracy in % on the choosing set, a row a framing of CelebA, a size of images and a length of training."""
     rows = []
@@ -291,6 +357,7 @@ def with_tables(text):
     """The README's text with every table between its marks made anew: <!-- repair_table(cur_records) -->."""
     def table(match):
         make = {make.__name__: make for make in (headline_table, claims_table, repair_table, change_table, measures_table,
+                                                 critical_table, concentration_table, class_table, attack_table,
                                                  framing_table, bench_table, coverage_table, sampler_table,
                                                  decision_table)}[match[1]]
         return f"<!-- {match[1]}({match[2]}) -->\n{make(match[2])}\n<!-- end -->"
@@ -304,6 +371,10 @@ def _markdown(header, rows):
 
 def draw(folder):
     """The figures of a folder's trainings, {name: Figure}: as eval.py draws them for one; of several, over seeds."""
+    if "classes" in load_json(f"{folder}/eval.json", "eval.py"):  # another task than faces
+        found = {"eval": figures.responsible(*_responsible(folder), pd.read_csv(f"{folder}/filters.csv")["shapley"].to_numpy())}
+        classes = sorted(glob.glob(f"{folder}/class_*"))
+        return found | ({"classes": figures.several([_responsible(name) for name in classes])} if classes else {})
     runs = [pd.read_csv(f"{name}/eval.csv") for name in trainings(folder)]
     evaluations = [load_json(f"{name}/eval.json", "eval.py") for name in trainings(folder)]
     filters, removed = pd.read_csv(f"{folder}/filters.csv"), [some["removed_filters"] for some in evaluations]
@@ -322,10 +393,16 @@ def draw(folder):
     return found
 
 
+def _responsible(folder):
+    """What figures.removals draws of a folder: curves, table and run."""
+    evaluation = load_json(f"{folder}/eval.json", "eval.py")
+    return pd.read_csv(f"{folder}/eval.csv", dtype={"group": str}), pd.DataFrame(evaluation["table"]), evaluation["run"]
+
+
 def source(folder):
     """A hash of what draw draws, which its figures carry."""
     state = hashlib.sha256()
-    for name in trainings(folder):
+    for name in [*trainings(folder), *sorted(glob.glob(f"{folder}/class_*"))]:
         for file in ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz"):
             if os.path.exists(f"{name}/{file}"):
                 with open(f"{name}/{file}", "rb") as opened:
@@ -338,7 +415,7 @@ def main():
         text = file.read()
     with replacing("README.md") as temporary, open(temporary, "w") as file:
         file.write(with_tables(text))
-    for folder in ("cur_records", "cur_records/demo"):
+    for folder in DRAWN:
         for name, figure in draw(folder).items():
             with replacing(f"{folder}/{name}.png") as temporary:
                 figure.savefig(temporary, dpi=150, metadata={"Source": source(folder)})

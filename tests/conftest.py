@@ -20,6 +20,7 @@ TINY = {  # constants that make a script run for seconds
     "bench.py": ["--IMAGE_SIZE=32", "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2", "--DEVICE=cpu"],
     "coverage.py": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
     "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
+    "features.py": ["--IMAGE_SIZE=32", "--DEVICE=cpu"],
 }
 
 

@@ -112,6 +112,7 @@ def load_rivals(path, run, n_filters):
         if any(np.bincount(order, minlength=n_filters).shape != (n_filters,) for order in orders.values()):
             raise ValueError
         changed = [name for name in ("network", "images", "MEASURE", "REMOVAL") if made_for[name] != run[name]]
+        changed += ["WHICH"] * (made_for.get("WHICH", "lowest") != run["WHICH"])
         changed += ["MAX_REMOVED"] * (made_for["MAX_REMOVED"] < MAX_REMOVED)
     except (KeyError, TypeError, ValueError):
         raise Stop(f"{path} is not a record of rivals.py; move it away, and run rivals.py again or do without") from None
@@ -328,12 +329,6 @@ def repair():
 # ----------------------------------------------------------------------------- what the filters of a set are responsible for
 
 
-def concentration(values, shares=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2)):
-    """Share of the values' sum that the highest few of them have: {share of the filters: share of the sum}."""
-    ordered = np.sort(values)[::-1]
-    return {share: float(ordered[:int(np.ceil(share * len(values)))].sum() / values.sum()) for share in shares}
-
-
 def attacks_on(network, data, classes, device, other):
     """Adversaries of `data` as Images, labelled with the targets: made on the network, and on the one of `other`, a RECORDS_DIR, if it is given."""
     def made_on(network, name):
@@ -388,16 +383,11 @@ def told_at(told, right, steps, rows):
             pd.DataFrame(changes, columns=["after", "before", "n_removed", "split", "group", "change", "ci_low", "ci_high"]))
 
 
-def concentration(values, shares=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2)):
-    """Share of the values' sum that the highest few of them have: {share of the filters: share of the sum}."""
-    ordered = np.sort(values)[::-1]
-    return {share: float(ordered[:int(np.ceil(share * len(values)))].sum() / values.sum()) for share in shares}
-
-
 def responsible():
     """What goes with the filters of the set that mab.py sought, of any task but faces."""
     started = time.time()
     settings.require("EVERY", EVERY, EVERY >= 1, "at least 1")
+    settings.require("OTHERS", OTHERS, not OTHERS, "left out, but for TASK=faces")
     device = model.device_of(DEVICE)
     order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
     if run.get("TASK") != TASK:
@@ -409,20 +399,21 @@ def responsible():
     if (model.digest(network), datasets.digest(seen)) != (run["network"], run["seen"]):
         raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network, or from other images; set the constants back, "
                    "or run mab.py with a new --RECORDS_DIR")
-    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, len(filters))
+    evaluator = ablation.evaluator(network, IMAGE_SIZE)
+    if run["MEASURE"] == "attack" and not hasattr(evaluator, "without"):
+        raise Stop(f"{ARCH} cannot be cut into steps, which attacking what is left of it needs; give another --ARCH")
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, len(evaluator.layers))
     openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
     data = datasets.load(TASK, DATA_DIR, "report", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME) if OPEN_REPORT else seen
     attack = run["MEASURE"] == "attack"
     sets = {"report": data, **(attacks_on(network, data, classes, device, BLACK_BOX) if attack else {})}
-    evaluator = ablation.evaluator(network, IMAGE_SIZE)
     fills = ablation.fill_values(evaluator, seen, run["REMOVAL"])
-
     of_class, n_filters = run["CLASS"], len(fills)
     orders = {"shapley": order, "l2_norm": np.argsort(-ablation.l2_norms(network, evaluator), kind="stable"),
               **{f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(n_filters) for index in range(RANDOM_ORDERS)}, **rivals}
     orders = {name: some[np.isin(some, filters.index)] for name, some in orders.items()}  # what is spared goes by no method
     number = min(MAX_REMOVED, *map(len, orders.values()))
-    orders, told = {name: some[:number] for name, some in orders.items()}, list(range(0, number + 1, EVERY))
+    orders, told = {name: some[:number] for name, some in orders.items()}, sorted({*range(0, number + 1, EVERY), number})
     steps = {name: list(range(number + 1)) if name == "shapley" else told for name in orders}
     rows = {("report", "all"): np.ones(len(data.label), dtype=bool)}
     if of_class:
@@ -439,7 +430,7 @@ def responsible():
             some = some.take(some.group == adversaries.ADVERSARY)
             called = called_right(evaluator, fills, {"shapley": orders["shapley"]}, {"shapley": [step]}, {"fresh attack": some})
             table.loc[len(table)] = ("shapley", step, "fresh attack", "success", *metrics.share(called["shapley", "fresh attack"]))
-    shares = {} if attack or of_class else concentration(filters["shapley"].to_numpy())  # the sum of the others is of either sign
+    shares = {} if attack or of_class else metrics.concentration(filters["shapley"].to_numpy())  # the sum of the others is of either sign
     by_class = {("report", name): data.label.numpy() == index for index, name in enumerate(classes[:20]) if ("report", name) not in rows}
     curves = scored(right, steps, rows | by_class)
     record = {**records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run, "report_opened": openings,
@@ -460,6 +451,8 @@ def report_responsible(table, changes, shares, record):
         table["method"], table["split"], table["group"])], value=100 * table["value"])
     print(table.pivot_table(index="what", columns="n_removed", values="value", sort=False).rename_axis(index=None, columns=None)
           .map(lambda value: "" if np.isnan(value) else f"{value:.1f}").to_string())
+    if table["n_removed"].max() < MAX_REMOVED:
+        print(f"\nNo more are removed, of MAX_REMOVED={MAX_REMOVED}: the other values are of the wrong sign, or a rival names no more.")
     last = changes[(changes["n_removed"] == changes["n_removed"].max()) & changes["before"].isin(["random", "l2_norm"])]
     print(f"\n{last['n_removed'].max()} filters removed, in points, with 95 % intervals:\n")
     for (_, row), text in zip(last.iterrows(), metrics.percent(last)):

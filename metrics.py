@@ -168,6 +168,12 @@ def _weights(group, dtype, seed, resamples=2000):
     return weights
 
 
+def concentration(values, shares=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2)):
+    """Share of the values' sum that the highest few of them have: {share of the filters: share of the sum}."""
+    ordered = np.sort(values)[::-1]
+    return {share: float(ordered[:int(np.ceil(share * len(values)))].sum() / values.sum()) for share in shares}
+
+
 def percent(table):
     """Rows of value, accuracy or change as text: "62.4 (58.1 to 66.5)"; a change has its sign."""
     name = next(name for name in ("change", "value", "accuracy") if name in table)

@@ -15,7 +15,6 @@ from torch import nn
 import ablation
 import adversaries
 import datasets
-import eval as evaluation
 import features
 import metrics
 import model
@@ -349,7 +348,7 @@ def test_palette_of_grey_images_is_grey():
 
 def test_concentration():
     values = np.array([6.0, 3.0, 2.0, -1.0] + [0.0] * 6)
-    assert evaluation.concentration(values, (0.1, 0.2, 1.0)) == {0.1: 0.6, 0.2: 0.9, 1.0: 1.0}
+    assert metrics.concentration(values, (0.1, 0.2, 1.0)) == {0.1: 0.6, 0.2: 0.9, 1.0: 1.0}
 
 
 def test_shares_and_differences():

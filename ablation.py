@@ -508,7 +508,7 @@ class BatchValue:
         self.rows = [np.flatnonzero(data.group.numpy() == group) for group in groups]
         self.per_group = images_per_round // len(groups)
         if self.per_group > min(map(len, self.rows)):
-            raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} images a group, and a group has only "
+            raise Stop(f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} images{' a group' * (len(groups) > 1)}, and there are only "
                        f"{min(map(len, self.rows))} for the values; give a smaller one")
         fits = data.images.numel() < _free_memory(evaluator.device) // 4
         self.data = data._replace(images=data.images.to(evaluator.device)) if fits else data  # uint8

@@ -751,7 +751,8 @@ def main():
           f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0, of {(state.ci_low > 0).sum()} above.")
     if not progress.removed:
         best = np.argsort(state.values if sought() == "lowest" else -state.values, kind="stable")[:5]
-        print(f"The {sought()}: " + ", ".join("{}[{}] {:+.4f}".format(*names[players[i]], state.values[i]) for i in best))
+        print(f"The {sought()}, of all in {RECORDS_DIR}/filters.csv: " + ", ".join(
+            "{}[{}] {:+.4f}".format(*names[players[i]], state.values[i]) for i in best))
     print(verdict(state, run, seconds * state.rounds / progress.total("rounds")))
 
 

@@ -115,7 +115,57 @@ def claims_table(folder):
          "nothing decided after 809 rounds, reliability 0.35",
          f"{'decided' if mab['decided'] else 'partly decided' if mab['certified'] + mab['ruled_out'] else 'nothing decided'} after "
          f"{mab['rounds']:,} rounds; reliability {mab['reliability']:.2f}, widest interval {mab['widest_interval']:.2f}",
-         "yes" if mab["decided"] else "no", "`samplers/reference/`"]])
+         "yes" if mab["decided"] else "no", "`samplers/reference/`"],
+        *_other_claims(folder)])
+
+
+def _other_claims(folder):
+    """Rows of claims_table for the applications I, II and IV."""
+    def reached(scores, split="report", group="all", method="shapley"):
+        steps = scores.index.get_level_values("n_removed").unique()
+        return {step: 100 * scores.loc[(method, split, group, step), "value"] for step in steps if (method, split, group, step) in scores.index}
+
+    def path(values, *steps):
+        return " -> ".join(f"{values[step]:.1f}" for step in steps)
+
+    rows = []
+    for name, what in ((f"{folder}/digits", "MNIST"), (f"{folder}/signs", "drawn signs")):
+        scores, _ = scores_of(name)
+        values, chance = reached(scores), reached(scores, method="random")
+        shares = load_json(f"{name}/eval.json", "eval.py")["concentration"]
+        record = f"`{os.path.basename(name)}/`"
+        rows += [[f"I, {what}: the 10, then 20 filters of highest value carry the accuracy (less than half of it left at 20)", "74 -> 38 -> 8", "-",
+                  path(values, 0, 10, 20), "yes" if values[20] < values[0] / 2 else "no", record],
+                 [f"I, {what}: random removal changes nothing (20 filters, at most 2 points)", "no change", "-", path(chance, 0, 20),
+                  "yes" if chance[0] - chance[20] <= 2 else "no", record],
+                 [f"I, {what}: values are sparse (the highest 1 % hold half of their sum)", "very sparse", "-",
+                  f"highest 1 % hold {shares['0.01']:.0%}, 10 % hold {shares['0.1']:.0%}", "yes" if shares["0.01"] > 0.5 else "less so", record]]
+    lost, intact, cells = [], [], []
+    for name in sorted(glob.glob(f"{folder}/digits/class_*")):
+        scores, _ = scores_of(name)
+        of_class = load_json(f"{name}/eval.json", "eval.py")["run"]["CLASS"]
+        recall, others = reached(scores, group=of_class), reached(scores, group="others")
+        lost.append(recall[40] < 10)
+        intact.append(others[0] - others[40] <= 5)
+        cells.append(f"{of_class}: {path(recall, 0, 40)}, others {path(others, 0, 40)}")
+    for claim, holds in (("a class is lost (recall below 10 %)", lost), ("... and the rest is intact (5 points at most)", intact)):
+        rows.append([f"II: 40 filters removed, {claim}", "yes", "-", "; ".join(cells) if holds is lost else "see above",
+                     f"for {sum(holds)} of {len(holds)} classes", "`digits/class_*/`"])
+    for name, what in ((f"{folder}/digits/attack", "MNIST"), (f"{folder}/celeba_attack", "CelebA gender")):
+        scores, _ = scores_of(name)
+        last = scores.index.get_level_values("n_removed").max()
+        attack, clean, black, fresh = (reached(scores, *of) for of in (
+            ("attack", "success"), ("report", "all"), ("black box", "success"), ("fresh attack", "success")))
+        record = f"`{os.path.relpath(name, folder)}/`"
+        rows += [[f"IV, {what}: {last} filters removed, the attack fails (success below 5 %)", "100 -> 0.1", "-", path(attack, 0, last),
+                  "yes" if attack[last] < 5 else "no", record],
+                 [f"IV, {what}: ... at a small cost (clean accuracy, 7 points at most)", "74 -> 67", "-", path(clean, 0, last),
+                  "yes" if clean[0] - clean[last] <= 7 else "no", record],
+                 [f"IV, {what}: ... and black-box attacks lose a third or more of their success", "- 37 on average", "-", path(black, 0, last),
+                  "yes" if black[last] <= black[0] * 2 / 3 else "no", record],
+                 [f"IV, {what}: ... but a fresh attack works (success above 50 %)", "yes", "-", path(fresh, 0, last),
+                  "yes" if fresh[last] > 50 else "no", record]]
+    return rows
 
 
 def repair_table(folder):

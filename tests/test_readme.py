@@ -1,5 +1,6 @@
 """The README says what the records say."""
 
+import glob
 import re
 import subprocess
 
@@ -37,11 +38,12 @@ def test_records_hold_no_weights_or_images():
     assert names
     assert {name.rpartition(".")[2] for name in names} == {"json", "csv", "npz", "pkl", "png", "pdf"}
     assert {name.rpartition("/")[2] for name in names if name.endswith((".png", ".pdf"))} == {
-        f"{figure}.{kind}" for figure in ("eval", "rivals", "values", "layers", "faces") for kind in ("png", "pdf")}
-    assert {name.rpartition("/")[0] for name in names if "faces" in name} == {"cur_records/demo"}  # drawings
+        f"{figure}.{kind}" for figure in ("eval", "rivals", "values", "layers", "faces", "classes", "features") for kind in ("png", "pdf")}
+    shown = {name.rpartition("/")[0] for name in names if name.endswith((".png", ".pdf", ".npz")) and ("faces" in name or "features" in name)}
+    assert shown == {"cur_records/demo", "cur_records/signs"}  # drawings
 
 
-@pytest.mark.parametrize("folder", ["cur_records", "cur_records/demo"])
+@pytest.mark.parametrize("folder", tables.DRAWN)
 def test_figures_are_those_of_the_records(folder, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     for name in tables.draw(folder):
@@ -56,6 +58,17 @@ def test_report_set_was_opened_once(monkeypatch):
     for folder in tables.trainings("cur_records"):
         record = tables.load_json(f"{folder}/eval.json", "eval.py")
         assert len(record["report_opened"]) == 1 and record["constants"]["OPEN_REPORT"]
+    for folder in [*glob.glob("cur_records/digits/*/"), "cur_records/digits", "cur_records/celeba_attack", "cur_records/signs"]:
+        assert len(tables.load_json(f"{folder}/eval.json", "eval.py")["report_opened"]) == 1
+
+
+@pytest.mark.parametrize("folder", ["cur_records/digits", "cur_records/signs"])
+def test_other_records_are_of_one_run(folder, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    network = tables.load_json(f"{folder}/train_squeeze.json", "train_squeeze.py")["network"]
+    for name in [folder, *glob.glob(f"{folder}/*/")]:
+        mab, evaluation = (tables.load_json(f"{name}/{script}.json", script) for script in ("mab", "eval"))
+        assert mab["run"] == evaluation["run"] and mab["run"]["network"] == network
 
 
 @pytest.mark.parametrize("folder", ["cur_records", "cur_records/seed_1", "cur_records/seed_2", "cur_records/demo"])

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -90,19 +91,21 @@ def fairface(data_dir, purpose, image_size, frame):
 
 
 def mnist(data_dir, purpose, image_size):
-    """MNIST's digits as Images: its training images to "train", of its test images the first half for the "values", the rest to "report"."""
+    """MNIST's digits as Images: its training images to "train"; of each class of its test images half for the "values", half to "report"."""
     root = _folder(data_dir, "mnist")
     source = "train" if purpose == "train" else "t10k"
     csv = os.path.join(root, "mnist_5k.csv.gz")
     if source == "train" and not _idx(root, "train-images-idx3") and os.path.exists(csv):
-        table = _read_csv(csv, header=None).to_numpy()
-        pixels, labels, path = table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1].astype(np.int64), csv
+        table, path = _read_csv(csv, header=None).to_numpy(), csv
+        if table.shape[1] != 785 or table.dtype.kind != "i":
+            raise Stop(f"{csv}: must hold 784 pixels and a label in each row; take it away, or put MNIST's own files there")
+        pixels, labels = table[:, :-1].reshape(-1, 28, 28).astype(np.uint8), table[:, -1].astype(np.int64)
     else:
         pixels, path = _read_idx(root, f"{source}-images-idx3", (28, 28))
         labels = _read_idx(root, f"{source}-labels-idx1", ())[0].astype(np.int64)
     if len(pixels) != len(labels) or len(labels) < 2 or labels.max() > 9:
         raise Stop(f"{path}: {len(pixels)} images and {len(labels)} labels, which should be from 0 to 9; download it again")
-    rows = {"train": slice(None), "values": slice(None, len(labels) // 2), "report": slice(len(labels) // 2, None)}[purpose]
+    rows = np.arange(len(labels)) if purpose == "train" else _half(map(np.ndarray.tobytes, pixels), labels, purpose)  # in file order they differ
     resized = [np.asarray(Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BICUBIC)) for image in pixels[rows]]
     images = torch.from_numpy(np.stack(resized)[..., None].repeat(3, -1)).permute(0, 3, 1, 2)  # grey, in three channels
     return Images(images, torch.from_numpy(labels[rows]), torch.full((len(images),), -1))
@@ -111,7 +114,7 @@ def mnist(data_dir, purpose, image_size):
 def folder(data_dir, purpose, image_size):
     """A folder of images as Images; which of them are for what, the module's docstring says. Raises Stop.
 
-    What is halved is shuffled by a fixed seed, so that the halves depend on the files alone; of each class half.
+    Halves depend on what the files hold alone.
     """
     parts, names = _parts(data_dir), classes("folder", data_dir)
     if purpose not in parts:
@@ -124,10 +127,9 @@ def folder(data_dir, purpose, image_size):
         raise Stop(f"{source}: not the classes of {parts['values']} ({', '.join(different[:3])} differ); make them the same")
     paths, labels = (np.array(some) for some in zip(*sorted(listing.samples)))
     if parts["values"] == parts["report"] and purpose != "train":
-        halves = [np.array_split(np.random.default_rng(0).permutation(np.flatnonzero(labels == label)), 2) for label in range(len(names))]
-        if small := [name for name, (_, second) in zip(names, halves) if not len(second)]:
-            raise Stop(f"{source}/{small[0]}: one image, but each class is halved; add another, or take the folder away")
-        rows = np.sort(np.concatenate([half[purpose == "report"] for half in halves]))
+        rows = _half(map(_content, paths), labels, purpose)
+        if missing := [name for index, name in enumerate(names) if index not in labels[rows]]:
+            raise Stop(f"{source}/{missing[0]}: one image, or copies of one, but each class is halved; add others, or take the folder away")
         paths, labels = paths[rows], labels[rows]
     images = _decode(f"folder-{purpose}", paths.tolist(), image_size, CROP)
     return Images(images, torch.from_numpy(labels.astype(np.int64)), torch.full((len(paths),), -1))
@@ -232,9 +234,26 @@ def _folder(data_dir, name):
     return folder
 
 
+def _half(contents, labels, purpose):
+    """The rows of one half of each class, "values" or "report": by hashes of their bytes, so that copies lie in the same half."""
+    hashes, rows = np.array([hashlib.sha256(content).hexdigest() for content in contents]), []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank = np.unique(hashes[members], return_inverse=True)[1]
+        rows.append(members[(rank > rank.max() // 2) == (purpose == "report")])
+    return np.sort(np.concatenate(rows))
+
+
+def _content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _parts(data_dir):
     """Where the images of a folder are for what: {"train", if it has one, "values", "report"}; the last two may be the same."""
     present = {name: os.path.join(data_dir, name) for name in ("train", "val", "test") if os.path.isdir(os.path.join(data_dir, name))}
+    if list(present) == ["train"]:
+        raise Stop(f"{data_dir}: train/, but no val/ or test/; add one, to measure on")
     if "val" not in present and not {"train", "test"} <= present.keys():
         return {"values": data_dir, "report": data_dir}  # no parts: those names, if any, are classes
     told = present.get("test", present.get("val"))
@@ -271,7 +290,7 @@ def _read_idx(root, name, shape):
         if magic != 0x800 + axes or tuple(lengths[1:]) != shape:
             raise ValueError("no idx file of this shape")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths), path
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise Stop(f"{path} is damaged ({error}); download it again") from None
 
 
@@ -299,7 +318,7 @@ def _read_csv(path, **options):
         raise Stop(f"{path} is missing; download it with the data set")
     try:
         return pd.read_csv(path, **options)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser and empty-file errors are ValueErrors
+    except (ValueError, UnicodeDecodeError, EOFError, zlib.error) as error:  # pandas' parser and empty-file errors are ValueErrors
         raise Stop(f"{path} cannot be read ({error}); download it again") from None
 
 
@@ -380,7 +399,6 @@ def counts(data_dir):
 
 def main():
     data_dir = DATA_DIR
-    settings.require("TASK", TASK, TASK in ("faces", "celeba", "mnist", "folder"), "faces, celeba, mnist or folder")
     if DRAW:
         settings.require("DRAW", DRAW, TASK in ("faces", "folder"), "left out: only for TASK=faces and TASK=folder is there something to draw")
         if os.path.exists(DRAW):

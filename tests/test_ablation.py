@@ -469,7 +469,7 @@ def test_margins_equal_the_network(squeezenet, faces):
     fills = ablation.fill_values(some, faces, "mean")
     keep = np.ones((2, len(fills)), dtype=bool)
     keep[1, ::9] = False
-    found = ablation.margins(some, fills, faces, keep, tqdm(disable=True), batch_size=7)
+    found = ablation.outputs(some, fills, faces.images, keep, ablation.male_margin, tqdm(disable=True), batch_size=7)
     for row, margin in zip(keep, found):
         logits = naive_logits(squeezenet, some, fills, normalise(faces.images, "cpu"), row)
         np.testing.assert_allclose(margin, (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 import datasets
 from datasets import MEAN, STD, Images
 from records import replacing
+from settings import Stop
 
 EPSILON = 16   # farthest that a pixel goes, in grey levels of 255; the paper's
 STEP = 16 / 20  # grey levels of a step; the authors' code's
@@ -62,6 +63,9 @@ def pairs(network, digest, data, n_classes, seed, device, name=""):
         made = attack(network, data.images, target, n_classes, device, name)
         with replacing(path) as temporary:
             np.save(temporary, made.permute(0, 2, 3, 1).numpy())
-    images = torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
+    try:
+        images = torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
+    except (ValueError, EOFError):
+        raise Stop(f"{path} is damaged; delete it and run again") from None
     group = torch.tensor([CLEAN, ADVERSARY]).repeat_interleave(len(data.label))
     return Images(torch.cat([data.images, images]), torch.cat([data.label, target]), group)

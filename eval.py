@@ -28,6 +28,7 @@ import ablation
 import adversaries
 import datasets
 import figures
+import game
 import metrics
 import model
 import records
@@ -330,17 +331,33 @@ def repair():
 
 
 def attacks_on(network, data, classes, device, other):
-    """Adversaries of `data` as Images, labelled with the targets: made on the network, and on the one of `other`, a RECORDS_DIR, if it is given."""
-    def made_on(network, name):
-        some = adversaries.pairs(network, model.digest(network), data, len(classes), SEED, device, name)
-        return some.take(some.group == adversaries.ADVERSARY)
+    """Adversaries of `data` as Images, labelled with the targets: made on the network, and on the one of `other`, a RECORDS_DIR, if it is given.
 
-    found = {"attack": made_on(network, "attacking the network")}
+    Beside them the images themselves, labelled so, too: how many are taken for the target without any attack.
+    """
+    pairs = adversaries.pairs(network, model.digest(network), data, len(classes), SEED, device, "attacking the network")
+    found = {"attack": pairs.take(pairs.group == adversaries.ADVERSARY)}
+    found["no attack"] = pairs.take(pairs.group == adversaries.CLEAN)._replace(label=found["attack"].label)
     if other:
         path = f"{other}/squeezenet.pth"
         arch = model.read(path).get("arch", ARCH) if os.path.exists(path) else ARCH
-        found["black box"] = made_on(model.load(path, classes, ARCH=arch, IMAGE_SIZE=IMAGE_SIZE).to(device), f"attacking {arch}")
+        another = model.load(path, classes, ARCH=arch, IMAGE_SIZE=IMAGE_SIZE).to(device)
+        pairs = adversaries.pairs(another, model.digest(another), data, len(classes), SEED, device, f"attacking {arch}")
+        found["black box"] = pairs.take(pairs.group == adversaries.ADVERSARY)
     return found
+
+
+def attacked_anew(evaluator, fills, order, steps, data, classes, run):
+    """Rows of the table for attacks on what is left after so many filters have gone."""
+    rows = []
+    for step in steps:
+        made = json.dumps([run["network"], order[:step].tolist(), fills[order[:step]].tolist()])  # what adversaries are kept by
+        pairs = adversaries.pairs(evaluator.without(order[:step], fills), made, data, len(classes), SEED, evaluator.device,
+                                  f"attacking anew, {step} filters removed")
+        some = {"fresh attack": pairs.take(pairs.group == adversaries.ADVERSARY)}
+        right = called_right(evaluator, fills, {"shapley": order}, {"shapley": [step]}, some)["shapley", "fresh attack"]
+        rows.append(("shapley", step, "fresh attack", "success", *metrics.share(right)))
+    return rows
 
 
 def called_right(evaluator, fills, orders, steps, sets):
@@ -371,16 +388,30 @@ def scored(right, steps, rows):
 def told_at(told, right, steps, rows):
     """Scores at some steps, of all random orders as one method; and by how much the values' differs from each other's, paired."""
     table, changes = [], []
-    methods = list(dict.fromkeys("random" if method.startswith("random ") else method for method, _ in right))
     for split, group in rows:
         for step in told:
-            at = {method: np.stack([some[steps[name].index(step), rows[split, group]] for (name, of), some in right.items()
-                                    if of == split and name.partition(" ")[0] == method]) for method in methods}
-            table += [(method, int(step), split, group, *metrics.share(some)) for method, some in at.items()]
-            changes += [("shapley", method, int(step), split, group, *metrics.difference(at["shapley"], some))
+            at = {}  # {method: [(N,) bool of each order]}
+            for (name, of), some in right.items():
+                if of == split and step in steps[name]:
+                    at.setdefault(name.partition(" ")[0], []).append(some[steps[name].index(step), rows[split, group]])
+            at = {method: np.stack(some) for method, some in at.items()}
+            table += [(method, step, split, group, *metrics.share(some)) for method, some in at.items()]
+            changes += [("shapley", method, step, split, group, *metrics.difference(at["shapley"], some))
                         for method, some in at.items() if method != "shapley"]
     return (pd.DataFrame(table, columns=["method", "n_removed", "split", "group", "value", "ci_low", "ci_high"]),
             pd.DataFrame(changes, columns=["after", "before", "n_removed", "split", "group", "change", "ci_low", "ci_high"]))
+
+
+def groups_of(data, classes, of_class, sets):
+    """What scores are of, {(split, group): (N,) bool}: those of the table, and for eval.csv the classes, if they are not many."""
+    label = data.label.numpy()
+    by_class = {("report", f"class {name}"): label == number for number, name in enumerate(classes) if len(classes) <= 20 or name == of_class}
+    rows = {("report", "all"): label >= 0}
+    if of_class:
+        mine = ("report", f"class {of_class}")
+        rows |= {mine: by_class[mine], ("report", "others"): ~by_class[mine]}
+    rows |= {(split, "success"): some.label.numpy() >= 0 for split, some in sets.items() if split != "report"}
+    return rows, by_class
 
 
 def responsible():
@@ -390,54 +421,41 @@ def responsible():
     settings.require("OTHERS", OTHERS, not OTHERS, "left out, but for TASK=faces")
     device = model.device_of(DEVICE)
     order, filters, run = load_values(f"{RECORDS_DIR}/mab.npz")
-    if run.get("TASK") != TASK:
-        raise Stop(f"{RECORDS_DIR}/mab.npz is of TASK={run.get('TASK', 'faces')}; give that, or another --RECORDS_DIR")
-    classes = datasets.classes(TASK, DATA_DIR)
-    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
-                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
-    seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
-    if (model.digest(network), datasets.digest(seen)) != (run["network"], run["seen"]):
-        raise Stop(f"{RECORDS_DIR}/mab.npz holds values of another network, or from other images; set the constants back, "
-                   "or run mab.py with a new --RECORDS_DIR")
+    if not len(order):
+        raise Stop(f"{RECORDS_DIR}/mab.npz has no value {'above' if run['WHICH'] == 'highest' else 'below'} 0, so nothing is removed; "
+                   "see what mab.py said of it, and give another --RECORDS_DIR")
+    network, classes, seen = game.load(settings.chosen(globals()), device, run)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
-    if run["MEASURE"] == "attack" and not hasattr(evaluator, "without"):
+    attack, n_filters = run["MEASURE"] == "attack", len(evaluator.layers)
+    if attack and not hasattr(evaluator, "without"):
         raise Stop(f"{ARCH} cannot be cut into steps, which attacking what is left of it needs; give another --ARCH")
-    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, len(evaluator.layers))
+    rivals = load_rivals(f"{RECORDS_DIR}/rivals.npz", run, n_filters)
     openings = opened(f"{RECORDS_DIR}/eval.json", run["network"])
     data = datasets.load(TASK, DATA_DIR, "report", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME) if OPEN_REPORT else seen
-    attack = run["MEASURE"] == "attack"
     sets = {"report": data, **(attacks_on(network, data, classes, device, BLACK_BOX) if attack else {})}
     fills = ablation.fill_values(evaluator, seen, run["REMOVAL"])
-    of_class, n_filters = run["CLASS"], len(fills)
-    orders = {"shapley": order, "l2_norm": np.argsort(-ablation.l2_norms(network, evaluator), kind="stable"),
-              **{f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(n_filters) for index in range(RANDOM_ORDERS)}, **rivals}
-    orders = {name: some[np.isin(some, filters.index)] for name, some in orders.items()}  # what is spared goes by no method
-    number = min(MAX_REMOVED, *map(len, orders.values()))
+
+    players = filters.index.to_numpy()
+    orders = {"shapley": order, "l2_norm": players[np.argsort(-ablation.l2_norms(network, evaluator)[players], kind="stable")], **{
+        f"random {index}": np.random.default_rng([SEED, index, 1]).permutation(players) for index in range(RANDOM_ORDERS)}, **rivals}
+    number = min(MAX_REMOVED, len(order))
     orders, told = {name: some[:number] for name, some in orders.items()}, sorted({*range(0, number + 1, EVERY), number})
-    steps = {name: list(range(number + 1)) if name == "shapley" else told for name in orders}
-    rows = {("report", "all"): np.ones(len(data.label), dtype=bool)}
-    if of_class:
-        rows |= {("report", of_class): data.label.numpy() == classes.index(of_class)}
-        rows |= {("report", "others"): ~rows["report", of_class]}
-    rows |= {(split, "success"): np.ones(len(some.label), dtype=bool) for split, some in sets.items() if split != "report"}
+    steps = {name: list(range(number + 1)) if name == "shapley" else [step for step in told if step <= len(some)] for name, some in orders.items()}
+    rows, by_class = groups_of(data, classes, run["CLASS"], sets)
     right = called_right(evaluator, fills, orders, steps, sets)
     table, changes = told_at(told, right, steps, rows)
-    if attack:  # anew on what is left
-        for step in told:
-            repaired = evaluator.without(orders["shapley"][:step], fills)
-            some = adversaries.pairs(repaired, f"{run['network']} less {orders['shapley'][:step].tolist()}", data, len(classes), SEED, device,
-                                     f"attacking anew, {step} filters removed")
-            some = some.take(some.group == adversaries.ADVERSARY)
-            called = called_right(evaluator, fills, {"shapley": orders["shapley"]}, {"shapley": [step]}, {"fresh attack": some})
-            table.loc[len(table)] = ("shapley", step, "fresh attack", "success", *metrics.share(called["shapley", "fresh attack"]))
-    shares = {} if attack or of_class else metrics.concentration(filters["shapley"].to_numpy())  # the sum of the others is of either sign
-    by_class = {("report", name): data.label.numpy() == index for index, name in enumerate(classes[:20]) if ("report", name) not in rows}
+    if attack:
+        before = table[(table["method"] == "shapley") & (table["split"] == "attack") & (table["n_removed"] == 0)].iloc[0].tolist()
+        anew = [(*before[:2], "fresh attack", *before[3:]), *attacked_anew(evaluator, fills, orders["shapley"], told[1:], data, classes, run)]
+        table = pd.concat([table, pd.DataFrame(anew, columns=table.columns)], ignore_index=True)
+    values = filters["shapley"].to_numpy()
+    shares = metrics.concentration(values) if not (attack or run["CLASS"]) and values.sum() > 0 else {}  # of a sum of either sign there are none
     curves = scored(right, steps, rows | by_class)
     record = {**records.about(settings.chosen(globals()), time.time() - started, str(device)), "run": run, "report_opened": openings,
               "told": "report" if OPEN_REPORT else "values", "classes": list(classes), "filters": len(filters),
               "removed_filters": orders["shapley"].tolist(), "removed_certified": filters["certified"].loc[orders["shapley"]].tolist(),
               "concentration": shares, "table": rows_of(table), "changes": rows_of(changes)}
-    figure = figures.responsible(curves, table, run, filters["shapley"].to_numpy())
+    figure = figures.responsible(curves, table, run, values, shares)
     records.save({f"{RECORDS_DIR}/eval.json": record, f"{RECORDS_DIR}/eval.csv": curves,
                   **{f"{RECORDS_DIR}/eval.{kind}": figure for kind in ("png", "pdf")}})
     report_responsible(table, changes, shares, record)
@@ -452,7 +470,7 @@ def report_responsible(table, changes, shares, record):
     print(table.pivot_table(index="what", columns="n_removed", values="value", sort=False).rename_axis(index=None, columns=None)
           .map(lambda value: "" if np.isnan(value) else f"{value:.1f}").to_string())
     if table["n_removed"].max() < MAX_REMOVED:
-        print(f"\nNo more are removed, of MAX_REMOVED={MAX_REMOVED}: the other values are of the wrong sign, or a rival names no more.")
+        print(f"\nNo more are removed, of MAX_REMOVED={MAX_REMOVED}: no other value is of the sign that was sought.")
     last = changes[(changes["n_removed"] == changes["n_removed"].max()) & changes["before"].isin(["random", "l2_norm"])]
     print(f"\n{last['n_removed'].max()} filters removed, in points, with 95 % intervals:\n")
     for (_, row), text in zip(last.iterrows(), metrics.percent(last)):

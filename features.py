@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 import ablation
-import datasets
 import figures
+import game
 import model
 import records
 import settings
@@ -38,7 +38,7 @@ def activations(evaluator, images, filters):
     """Each filter's output averaged over positions, (N, len(filters)) float32: images (N, 3, S, S) uint8."""
     raw, channels, found = evaluator.raw[filters], [evaluator.channels[filter] for filter in filters], []
     with torch.no_grad():
-        for batch in tqdm(images.split(100), "activations", unit=" batches", leave=False, dynamic_ncols=True):
+        for batch in tqdm(images.split(20), "activations", unit=" batches", leave=False, dynamic_ncols=True):
             values = model.forward(evaluator.steps, normalise(batch, evaluator.device))
             outputs = [values[step][:, channel].clamp_min(evaluator.low[filter]) for step, channel, filter in zip(raw, channels, filters)]
             found.append(torch.stack([output.mean((1, 2)) for output in outputs], 1).cpu())
@@ -100,18 +100,13 @@ def main():
     for name, value in (("SHOWN", SHOWN), ("IMAGES", IMAGES), ("STEPS", STEPS)):
         settings.require(name, value, value >= 1, "at least 1")
     device = model.device_of(DEVICE)
-    run = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py").get("run", {})
-    classes = datasets.classes(TASK, DATA_DIR)
-    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
-                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
-    if model.digest(network) != run.get("network"):
-        raise Stop(f"{RECORDS_DIR}/mab.json is of another network; give its constants, or another --RECORDS_DIR")
+    run = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["run"]
+    network, classes, data = game.load(settings.chosen(globals()), device, run)
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     if not hasattr(evaluator, "raw"):
         raise Stop(f"{ARCH} cannot be cut into steps, which the pictures need; give another --ARCH")
-    table = records.load_csv(f"{RECORDS_DIR}/filters.csv", "mab.py")
+    table = records.load_csv(f"{RECORDS_DIR}/filters.csv", "mab.py", ["filter", "layer", "channel", "shapley", "ci_low", "ci_high"])
     filters = chosen(table, FILTERS, SHOWN, run["WHICH"])
-    data = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
     active = activations(evaluator, data.images, filters)
     most = np.argsort(-active, axis=0, kind="stable")[:IMAGES].T  # (filters, IMAGES)
     pictures = maximise(evaluator, filters, IMAGE_SIZE, palette(data.images), STEPS, SEED)

@@ -26,8 +26,9 @@ def label(method, which="lowest"):
 def score(split, group):
     """What is told of an evaluation other than of faces: its name in tables and figures."""
     if split != "report":
-        return {"attack": "success of the attack", "black box": "success of the black-box attack", "fresh attack": "success of a fresh attack"}[split]
-    return {"all": "accuracy", "others": "accuracy on the other classes"}.get(group, f"recall of {group}")
+        return {"attack": "success of the attack", "black box": "success of the black-box attack", "fresh attack": "success of a fresh attack",
+                "no attack": "unattacked, taken for the target"}[split]
+    return {"all": "accuracy", "others": "accuracy on the other classes"}.get(group, f"recall of {group.removeprefix('class ')}")
 
 
 def curves(runs, chosen, split):
@@ -73,15 +74,14 @@ def rivals(runs, split):
     return _finished(figure, axes)
 
 
-def responsible(curves, table, run, values):
+def responsible(curves, table, run, values, shares):
     """Scores as filters go; and of accuracy, how the values' sum is shared among filters.
 
-    curves: an eval.csv; table: of its eval.json; run: mab.py's constants; values: (n_filters,).
+    curves: an eval.csv; table: of its eval.json; run: mab.py's constants; values: (n_filters,); shares: those of them that are told, if any.
     """
-    shared = not run["CLASS"] and run["MEASURE"] != "attack"
-    figure, axes = _panels(1 + shared, sharey=False)
+    figure, axes = _panels(1 + bool(shares), sharey=False)
     removals(axes[0], curves, table, run)
-    if not shared:
+    if not shares:
         return figure
     shares = np.cumsum(np.sort(values)[::-1]) / values.sum()
     axes[1].plot(100 * (1 + np.arange(len(values))) / len(values), 100 * shares, "k-")

@@ -274,6 +274,18 @@ class Alone:
         """What the process of rank 0 hands in."""
         return thing
 
+    def together(self, make):
+        """What make() gives, in each process; the first makes it before the others, who find in the cache what took time."""
+        made = failure = None
+        if self.rank == 0:
+            try:
+                made = make()
+            except Stop as stop:
+                failure = stop
+        if failure := self.share(failure):  # all stop
+            raise failure
+        return made if self.rank == 0 else make()
+
     def part(self):
         """There is nothing more to hand in."""
 
@@ -550,7 +562,8 @@ def load_state(run, players):
         if missing := sorted(run.keys() - before.keys() - {"ROUNDS_A_STAGE"}):
             raise Stop(f"{path} is of an older mab.py (it has no {', '.join(missing)}); "
                        "give another --RECORDS_DIR to start anew")
-        same = np.array_equal(arrays.pop("players", players), players)  # records of before SPARE have none
+        everyone = np.arange(len(arrays["values"]))  # of records of before SPARE
+        same = np.array_equal(arrays.pop("players", everyone), players)
         progress = Progress(removed=tuple(arrays.pop("removed").tolist()), lowest=tuple(arrays.pop("lowest").tolist()),
                             **dict(zip(("rounds", "evaluations", "guesses"), arrays.pop("before").tolist(), strict=True)))
         progress.state = state = Estimate(**arrays)
@@ -607,13 +620,14 @@ def save_tables(progress, run, names, players, seconds, device, processes):
 
 def sought():
     """WHICH, settled."""
-    return WHICH if WHICH != "auto" else "lowest" if TASK == "faces" and MEASURE != "attack" else "highest"
+    return WHICH if WHICH != "auto" else "lowest" if TASK == "faces" else "highest"
 
 
 def spared(network, n_filters):
     """The filters that SPARE's values put highest, (number,) int; none if it is not given. Raises Stop."""
     if not SPARE:
         return np.array([], dtype=int)
+    settings.require("SPARE", SPARE, os.path.exists(f"{SPARE}/mab.npz"), "the RECORDS_DIR of an earlier run of mab.py on this network")
     arrays = records.load_npz(f"{SPARE}/mab.npz", "mab.py")
     try:
         of, values = json.loads(str(arrays["run"]))["network"], arrays["values"]
@@ -642,49 +656,46 @@ def check_constants():
 
 def main():
     import ablation  # these need torch; the estimator does not
-    import adversaries
     import datasets
+    import game
     import model
 
     check_constants()
     records.commit()  # now: it may be another one when the record is written
     device = model.device_of(DEVICE)
     team = Processes(device) if int(os.environ.get("WORLD_SIZE", 1)) > 1 else Alone()
-    classes = datasets.classes(TASK, DATA_DIR)
-    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
-                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
+    settings.require("MEASURE", MEASURE, MEASURE in ablation.MEASURES, " or ".join(ablation.MEASURES))
+    of_faces = MEASURE in (measure.__name__ for measure in ablation.OF_FACES)
+    settings.require("MEASURE", MEASURE, not (of_faces if TASK != "faces" else MEASURE == "attack"),
+                     "one that compares no groups, or be given with --TASK=faces" if of_faces else
+                     "given with another TASK; --TASK=celeba attacks the same network")
+    for name, value in (("CLASS", CLASS), ("SPARE", SPARE)):
+        settings.require(name, value, not value or TASK != "faces" and MEASURE != "attack", "left out for TASK=faces and MEASURE=attack")
+    network, classes, seen = team.together(lambda: game.load(settings.chosen(globals()), device))
+    settings.require("CLASS", CLASS, CLASS in ("", *classes), f"one of {', '.join(classes[:20])}{', ...' * (len(classes) > 20)}")
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
     names = list(zip(evaluator.layers, evaluator.channels))
-    of_faces = [measure.__name__ for measure in ablation.OF_FACES]
-    settings.require("MEASURE", MEASURE, MEASURE in ablation.MEASURES and (TASK == "faces" or MEASURE not in of_faces),
-                     " or ".join(name for name in ablation.MEASURES if TASK == "faces" or name not in of_faces))
     guided = SAMPLER == "guided" and hasattr(evaluator, "first_order")  # a network that is not cut has no guesses
     players = np.setdiff1d(np.arange(len(names)), spared(model.digest(network), len(names)))
     settings.require("TOP_K", TOP_K, 0 < TOP_K < len(players), f"from 1 to {len(players) - 1}, the filters less one")
-    if team.rank > 0:
-        team.share(None)  # until the first process has decoded and attacked images, which the others find in the cache
-    data = seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
-    if CLASS:
-        settings.require("CLASS", CLASS, TASK != "faces" and MEASURE != "attack" and CLASS in classes,
-                         f"one of {', '.join(classes[:20])}, and left out for TASK=faces and MEASURE=attack")
-        data = seen.take(seen.label == classes.index(CLASS))
-    if MEASURE == "attack":
-        settings.require("TASK", TASK, TASK != "faces", "celeba, mnist or folder for MEASURE=attack; celeba attacks the same network")
-        data = adversaries.pairs(network, model.digest(network), seen, len(classes), SEED, device, "attacking the network")
-    if team.rank == 0:
-        team.share(None)
+    data = team.together(lambda: game.measured(network, classes, seen, MEASURE, CLASS, SEED, device))
 
     # What a saved state must share with this run to be gone on from.
     run = {name: constant for name, constant in settings.chosen(globals()).items() if name in (
         "ARCH", "IMAGE_SIZE", "FAIRFACE_FRAME", "SEED", "TOP_K", "MEASURE", "REMOVAL", "IMAGES_PER_ROUND", "TRUNCATION",
         "DEEPEST", "SAMPLER", "SINGLES", "BOUND", "DELTA", "EPS", "LOOK_EVERY")}
-    run |= {"WHICH": sought(), "network": model.digest(network), "images": datasets.digest(data)}
+    digest = datasets.digest(seen)
+    run |= {"WHICH": sought(), "network": model.digest(network), "images": digest if data is seen else datasets.digest(data)}
     run |= {"ROUNDS_A_STAGE": MAX_ROUNDS} if STAGES > 1 else {}
-    run |= {"TASK": TASK, "CLASS": CLASS, "seen": datasets.digest(seen)} if TASK != "faces" else {}
+    run |= {"TASK": TASK, "CLASS": CLASS, "seen": digest} if TASK != "faces" else {}
     progress, seconds, tabled = team.share(load_state(json.loads(json.dumps(run)), players) if team.rank == 0 else None)
     settings.require("STAGES", STAGES, progress.stage < STAGES, f"at least {progress.stage + 1}: so many are done")
     fills = ablation.fill_values(evaluator, seen, REMOVAL)
     value = ablation.BatchValue(evaluator, fills, data, IMAGES_PER_ROUND, MEASURE)
+    if TASK != "faces" and not progress.total("rounds"):
+        whole_v = value(np.ones((1, len(names)), dtype=bool), SEED)[0]
+        settings.require("TRUNCATION", TRUNCATION, whole_v >= TRUNCATION,
+                         f"below V of the whole network, about {whole_v:.2f}, and above chance, or all values would be 0")
     started, rounds, evaluations = time.time(), progress.total("rounds"), progress.total("evaluations")
 
     def interrupt(number, _):  # heeded between rounds, when the state is whole

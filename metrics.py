@@ -131,23 +131,29 @@ def _told(sides, male, group, seed):
 
 
 def share(right):
-    """The share of images that K networks have right, (K, N) bool, on average, and its 95 % interval: (share, low, high).
+    """The share of images that K networks have right, (K, N) bool, on average: (share, low, high), the 95 % interval.
 
-    Of one network it is Wilson's; of several, the variances over images and over networks (Student's t) add up.
+    Wilson's of the mean; of several networks, how their shares differ (Student's t) adds its variance.
     """
-    if len(right) == 1:
-        return right.mean(), *wilson(right.sum(), right.size)
-    return difference(right, np.zeros_like(right[:1]))
+    mean, n, more = right.mean(), right.shape[1], _half_width(right.mean(1))
+    low, high = wilson(mean * n, n)
+    return mean, mean - np.hypot(mean - low, more), mean + np.hypot(high - mean, more)
 
 
 def difference(after, before):
     """after - before in the share of images that are right, (K, N) and (L, N) bool of networks on the same N, with its 95 % interval.
 
-    Images are paired; if a side has several networks (random removals), the variance over them (Student's t) adds up.
+    Newcombe's for paired shares (1998, method 10), from those of `share`: so it has a width where both are 0 or 1.
     """
-    of_image = after.mean(0) - before.mean(0)
-    variance = Z ** 2 * of_image.var() / len(of_image) + sum(_half_width(side.mean(1)) ** 2 for side in (after, before))
-    return of_image.mean(), of_image.mean() - np.sqrt(variance), of_image.mean() + np.sqrt(variance)
+    (p, p_low, p_high), (q, q_low, q_high) = share(after), share(before)
+    deviations = [side.mean(0) - side.mean() for side in (after, before)]
+    spread = np.sqrt(np.prod([(some ** 2).mean() for some in deviations]))
+    correlation = (deviations[0] * deviations[1]).mean() / spread if spread else 0.0
+
+    def half(one, other):
+        return np.sqrt(max(0.0, one ** 2 + other ** 2 - 2 * correlation * one * other))
+
+    return p - q, p - q - half(p - p_low, q_high - q), p - q + half(p_high - p, q - q_low)
 
 
 def _half_width(values):

@@ -61,25 +61,26 @@ def build(arch, weights, image_size=224, classes=GENDERS):
 def pretrained(arch, weights, image_size, classes):
     """A network as its weights are, in eval mode, that tells the given classes apart. Raises Stop.
 
-    weights: as in build. With as many logits as classes, those are taken in alphabetical order, as torchvision's
-    ImageFolder and ImageNet have it. Of ImageNet's 1,000 logits, those with the classes' names: the network then chooses among these alone.
+    weights: as in build. Of ImageNet's 1,000 logits, those with the classes' names are taken: the network then chooses among these
+    alone. Otherwise there must be as many logits as classes, in alphabetical order, as ImageNet's folders and torchvision's ImageFolder have it.
     """
     if weights == "none":
         raise Stop("WEIGHTS=none: an untrained network has nothing to find; run train_squeeze.py first, or give --WEIGHTS=imagenet or a path")
+    network = build(arch, "none", image_size, classes)
     state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
-    head = f"{_head(build(arch, 'none', image_size))}."
+    head = f"{_head(network)}."
     logits = {name: value for name, value in state.items() if name.startswith(head)} if isinstance(state, dict) else {}
     counts = {len(value) for value in logits.values() if isinstance(value, torch.Tensor)}
-    if counts == {1000} and len(classes) != 1000:
-        names = torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]
-        if unknown := [name for name in classes if name.replace("_", " ") not in names]:
-            raise Stop(f"the class {unknown[0]} is none of ImageNet's by name, which torchvision's weights know; name the folders as "
-                       "torchvision does (tabby, tiger_cat, ...), train a network first (train_squeeze.py), or give other --WEIGHTS")
-        state = state | {name: value[[names.index(some.replace("_", " ")) for some in classes]] for name, value in logits.items()}
+    known = torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]
+    unknown = [name for name in classes if name.replace("_", " ") not in known]
+    if counts == {1000} and not unknown:
+        state = state | {name: value[[known.index(some.replace("_", " ")) for some in classes]] for name, value in logits.items()}
+    elif counts == {1000} != {len(classes)}:
+        raise Stop(f"the class {unknown[0]} is none of ImageNet's by name, which torchvision's weights know; name the folders as "
+                   "torchvision does (tabby, tiger_cat, ...), train a network first (train_squeeze.py), or give other --WEIGHTS")
     elif counts != {len(classes)}:
         raise Stop(f"WEIGHTS={weights}: a head of {' and '.join(map(str, sorted(counts))) or 'no'} logits, but there are {len(classes)} classes; "
                    "give other --WEIGHTS, or train a network first (train_squeeze.py)")
-    network = build(arch, "none", image_size, classes)
     _load(network, {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}, arch, weights)
     return network.eval()
 

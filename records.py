@@ -90,13 +90,16 @@ def load_npz(path, maker):
         raise Stop(f"{path} is damaged ({reason}); move it away and run {maker} again") from None
 
 
-def load_csv(path, maker):
-    """A record as a DataFrame. Raises Stop."""
+def load_csv(path, maker, columns):
+    """A record as a DataFrame that has these columns at least. Raises Stop."""
     import pandas as pd
 
     _require(path, maker)
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"no {', '.join(missing)}")
+        return table
     except ValueError as error:
         raise Stop(f"{path} is damaged ({error}); move it away and run {maker} again") from None
 

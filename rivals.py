@@ -17,8 +17,8 @@ import torch
 from tqdm import tqdm
 
 import ablation
-import adversaries
 import datasets
+import game
 import model
 import records
 import settings
@@ -43,6 +43,7 @@ class Subject:
     data: Images            # that V is measured on
     seen: Images            # the clean ones, of all classes
     measure: str            # V, by its name in ablation.MEASURES
+    players: np.ndarray     # the filters that may go
     sign: int = 1           # 1: the filters to go first are those that do V the least good; -1: the most
 
     def batches(self, per_group=50):
@@ -75,6 +76,11 @@ class Subject:
         return np.average(guesses, axis=0, weights=sizes)
 
 
+    def lowest(self, scores, number):
+        """The players of the lowest scores (n_filters,), or of the highest if sign is -1; the first to go first."""
+        return self.players[np.argsort(self.sign * scores[self.players], kind="stable")][:number]
+
+
 def without(keep, filters):
     """(n_filters,) bool, and (T,) filters -> (T, n_filters): one more of them gone in each row."""
     coalitions = np.repeat(keep[None], len(filters), 0)
@@ -84,18 +90,18 @@ def without(keep, filters):
 
 def l2_norm(subject, number):
     """Those of the smallest weights, by their L2 norm (pruning by magnitude)."""
-    return np.argsort(subject.sign * ablation.l2_norms(subject.network, subject.evaluator), kind="stable")[:number]
+    return subject.lowest(ablation.l2_norms(subject.network, subject.evaluator), number)
 
 
 def mean_activation(subject, number):
     """Those of the lowest mean output, which do the least."""
     fills = ablation.fill_values(subject.evaluator, subject.seen, "mean")
-    return np.argsort(subject.sign * fills.cpu().numpy(), kind="stable")[:number]
+    return subject.lowest(fills.cpu().numpy(), number)
 
 
 def first_order(subject, number):
     """Those whose removal from the whole network raises V most by its gradient (gradient x activation)."""
-    return np.argsort(subject.sign * subject.guess(np.ones(len(subject.fills), dtype=bool)), kind="stable")[:number]
+    return subject.lowest(subject.guess(np.ones(len(subject.fills), dtype=bool)), number)
 
 
 def leave_one_out(subject, number):
@@ -116,10 +122,10 @@ def greedy_guess(subject, number):
 
 
 def _one_by_one(subject, number, candidates):
-    keep, order = np.ones(len(subject.fills), dtype=bool), []
+    keep, order, may_go = np.ones(len(subject.fills), dtype=bool), [], np.isin(np.arange(len(subject.fills)), subject.players)
     for _ in tqdm(range(number), "one by one", unit=" filters", leave=False, dynamic_ncols=True):
-        guesses = np.where(keep, subject.sign * subject.guess(keep), np.inf)
-        best = np.argsort(guesses, kind="stable")[:min(candidates, keep.sum())]
+        guesses = np.where(keep & may_go, subject.sign * subject.guess(keep), np.inf)
+        best = np.argsort(guesses, kind="stable")[:min(candidates, (keep & may_go).sum())]
         values = subject.value(without(keep, best)) if len(best) > 1 else [0]
         order.append(int(best[np.argmax(subject.sign * np.array(values))]))
         keep[order[-1]] = False
@@ -134,23 +140,18 @@ def main():
     settings.require("RIVALS", RIVALS, set(chosen) <= set(known), f"of {', '.join(known)}, with commas between")
     device = model.device_of(DEVICE)
     mab = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["run"]
-    classes = datasets.classes(TASK, DATA_DIR)
-    network = model.load(settings.weights_path(RECORDS_DIR), classes, WEIGHTS if TASK == "folder" else None,
-                         ARCH=ARCH, IMAGE_SIZE=IMAGE_SIZE).to(device)
-    data = seen = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
-    if mab.get("CLASS") in classes:
-        data = seen.take(seen.label == classes.index(mab["CLASS"]))
-    if mab["MEASURE"] == "attack":
-        data = adversaries.pairs(network, model.digest(network), seen, len(classes), SEED, device, "attacking the network")
-    if (mab["network"], mab["images"]) != (model.digest(network), datasets.digest(data)):
-        raise Stop(f"{RECORDS_DIR}/mab.json is of another network, or of other images; run mab.py anew, or set its constants here")
+    network, classes, seen = game.load(settings.chosen(globals()), device, mab)
+    data = game.measured(network, classes, seen, mab["MEASURE"], mab.get("CLASS"), SEED, device)
+    if datasets.digest(data) != mab["images"]:
+        raise Stop(f"{RECORDS_DIR}/mab.json is of other images; run mab.py anew, or set its constants here")
+    players = records.load_csv(f"{RECORDS_DIR}/filters.csv", "mab.py", ["filter"])["filter"].to_numpy()
     evaluator = ablation.evaluator(network, IMAGE_SIZE)
-    settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED < len(evaluator.layers), f"from 1 to {len(evaluator.layers) - 1}")
+    settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED < len(players), f"from 1 to {len(players) - 1}")
     if not hasattr(evaluator, "first_order"):
         settings.require("RIVALS", RIVALS, set(chosen) <= {"l2_norm", "mean_activation"},
                          "l2_norm,mean_activation: the others need guesses, which a network that cannot be cut has not")
     subject = Subject(network, evaluator, ablation.fill_values(evaluator, seen, mab["REMOVAL"]), data, seen, mab["MEASURE"],
-                      1 if mab["WHICH"] == "lowest" else -1)
+                      players, 1 if mab["WHICH"] == "lowest" else -1)
     run = {"network": mab["network"], "images": mab["images"], "MEASURE": mab["MEASURE"], "REMOVAL": mab["REMOVAL"],
            "MAX_REMOVED": MAX_REMOVED, "CANDIDATES": CANDIDATES}
     run |= {"WHICH": mab["WHICH"]} if mab["WHICH"] == "highest" else {}

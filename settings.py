@@ -45,7 +45,8 @@ def run(main, constants):
             print(usage(constants))
             return
         apply(constants, sys.argv[1:])
-        if constants.get("RECORDS_DIR") == RECORDS_DIR and (task := constants.get("TASK", TASK)) != "faces":
+        given = any(argument.startswith("--RECORDS_DIR=") for argument in sys.argv[1:])
+        if not given and constants.get("RECORDS_DIR") == "cur_records" and (task := constants.get("TASK", TASK)) != "faces":
             constants["RECORDS_DIR"] = f"records/{task}_{constants.get('ARCH', ARCH)}"  # the default's are of faces
         _check_shared(constants)
         main()

@@ -262,7 +262,7 @@ def class_table(folder):
         of_class = load_json(f"{name}/eval.json", "eval.py")["run"]["CLASS"]
         for method in ("shapley", "random"):
             rows.append([f"{of_class}, {figures.label(method, 'highest')}", *(
-                " / ".join(percent(scores.loc[[(method, "report", group, step)]])[0] for group in (of_class, "others")) for step in (0, 20, 40))])
+                " / ".join(percent(scores.loc[[(method, "report", group, step)]])[0] for group in (f"class {of_class}", "others")) for step in (0, 20, 40))])
     return _markdown(["class: its recall / accuracy on the other classes, in %, after so many filters were removed", 0, 20, 40], rows)
 
 
@@ -422,7 +422,8 @@ def _markdown(header, rows):
 def draw(folder):
     """The figures of a folder's trainings, {name: Figure}: as eval.py draws them for one; of several, over seeds."""
     if "classes" in load_json(f"{folder}/eval.json", "eval.py"):  # another task than faces
-        found = {"eval": figures.responsible(*_responsible(folder), pd.read_csv(f"{folder}/filters.csv")["shapley"].to_numpy())}
+        found = {"eval": figures.responsible(*_responsible(folder), pd.read_csv(f"{folder}/filters.csv")["shapley"].to_numpy(),
+                                             load_json(f"{folder}/eval.json", "eval.py")["concentration"])}
         classes = sorted(glob.glob(f"{folder}/class_*"))
         return found | ({"classes": figures.several([_responsible(name) for name in classes])} if classes else {})
     runs = [pd.read_csv(f"{name}/eval.csv") for name in trainings(folder)]
@@ -446,7 +447,7 @@ def draw(folder):
 def _responsible(folder):
     """What figures.removals draws of a folder: curves, table and run."""
     evaluation = load_json(f"{folder}/eval.json", "eval.py")
-    return pd.read_csv(f"{folder}/eval.csv", dtype={"group": str}), pd.DataFrame(evaluation["table"]), evaluation["run"]
+    return pd.read_csv(f"{folder}/eval.csv"), pd.DataFrame(evaluation["table"]), evaluation["run"]
 
 
 def source(folder):

@@ -54,6 +54,8 @@ def found(script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("found")
     script("train_squeeze.py", *FOLDER, "--EPOCHS=3", "--LEARNING_RATE=0.001", cwd=folder)
     script("mab.py", *MAB, cwd=folder)
+    (folder / "fresh").mkdir()
+    shutil.copy(folder / RECORDS / "squeezenet.pth", folder / "fresh")
     return folder
 
 
@@ -102,7 +104,7 @@ def test_one_class(script, found, tmp_path):
     record = json.loads((folder / "star" / "eval.json").read_text())
     assert set(record["removed_filters"]) <= set(players)
     table = pd.DataFrame(record["table"]).set_index(["method", "group", "n_removed"])["value"]
-    assert table["shapley", "all", 2] == pytest.approx(0.1 * table["shapley", "star", 2] + 0.9 * table["shapley", "others", 2])
+    assert table["shapley", "all", 2] == pytest.approx(0.1 * table["shapley", "class star", 2] + 0.9 * table["shapley", "others", 2])
 
 
 def test_going_on_with_other_players_is_refused(run, signs, script, found, tmp_path):
@@ -141,8 +143,11 @@ def test_what_filters_see(script, found, tmp_path):
 
 @pytest.mark.parametrize("arguments, words", [
     (["mab.py", *MAB, "--CLASS=moose"], ["CLASS", "arrow"]),
-    (["mab.py", *MAB, "--MEASURE=smooth_auc"], ["MEASURE", "accuracy"]),
-    (["mab.py", *MAB, "--SPARE=nowhere"], ["nowhere/mab.npz", "missing"]),
+    (["mab.py", *MAB, "--MEASURE=smooth_auc"], ["MEASURE", "--TASK=faces"]),
+    (["mab.py", *MAB, "--TRUNCATION=0.99", "--RECORDS_DIR=fresh"], ["TRUNCATION", "V of the whole network"]),
+    (["mab.py", *MAB, "--ARCH=moose", "--RECORDS_DIR=none"], ["ARCH=moose", "resnet18"]),
+    (["mab.py", *MAB, "--MEASURE=attack", "--CLASS=star"], ["CLASS", "attack"]),
+    (["mab.py", *MAB, "--SPARE=nowhere"], ["SPARE=nowhere", "RECORDS_DIR"]),
     (["mab.py", *MAB, "--TASK=letters"], ["TASK", "mnist"]),
     (["eval.py", *FOLDER, "--TASK=mnist", f"--RECORDS_DIR={RECORDS}"], ["TASK=folder"]),
     (["features.py", *FOLDER, "--FILTERS=99999"], ["FILTERS", "filters.csv"]),
@@ -155,9 +160,9 @@ def test_bad_constants(arguments, words, run, signs, found):
     assert all(word in result.stderr for word in words), result.stderr
 
 
-def picture(path):
+def picture(path, colour=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8)).save(path)
+    Image.new("RGB", (8, 8), colour or (len(list(path.parent.iterdir())), 0, 0)).save(path)
 
 
 @pytest.mark.parametrize("files, words", [
@@ -165,6 +170,7 @@ def picture(path):
     (["cat/1.png", "cat/2.png"], ["only one class, cat"]), (["cat/1.png", "cat/2.png", "dog/1.txt"], ["dog"]),
     (["cat/1.png", "cat/2.png", "dog/1.png"], ["dog: one image"]),
     (["val/cat/1.png", "val/dog/1.png", "test/cat/1.png", "test/cow/1.png"], ["cow"]),
+    (["train/cat/1.png", "train/dog/1.png"], ["val/"]),
 ])
 def test_bad_folders(files, words, tmp_path):
     for name in files:
@@ -180,17 +186,15 @@ def test_a_folder_that_is_missing(run, tmp_path):
     assert result.returncode == 2 and "my_images" in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_folder_is_halved_by_its_files_alone(tmp_path, monkeypatch):
+def test_a_folder_is_halved_by_what_its_files_hold(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for index in range(6):
-        for name in ("cat", "dog"):
-            path = tmp_path / "data" / name / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (index, name == "dog", 0)).save(path)
+    for index in range(7):  # 0 and 6 are copies
+        picture(tmp_path / "data" / "cat" / f"{index}.png", (index % 6, 0, 0))
+        picture(tmp_path / "data" / "dog" / f"{index}.png", (index, 1, 0))
     halves = [datasets.folder("data", purpose, 8) for purpose in ("values", "report")]
-    assert [half.label.tolist() for half in halves] == [[0] * 3 + [1] * 3] * 2
     seen = [{tuple(pixel.tolist()) for pixel in half.images[:, :2, 0, 0]} for half in halves]
-    assert seen[0].isdisjoint(seen[1]) and len(seen[0] | seen[1]) == 12
+    assert seen[0].isdisjoint(seen[1]) and len(seen[0] | seen[1]) == 13
+    assert sorted(half.label.bincount().tolist() for half in halves) in ([[3, 3], [4, 4]], [[3, 4], [4, 3]])
     with pytest.raises(Stop, match="no folder train/"):
         datasets.folder("data", "train", 8)
 
@@ -212,14 +216,16 @@ def write_mnist(folder, images, labels):
 
 
 def test_mnist(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
-    write_mnist(tmp_path / "mnist", images, np.arange(10, dtype=np.uint8))
-    values, report = (datasets.mnist(str(tmp_path), purpose, 28) for purpose in ("values", "report"))
-    assert values.label.tolist() == list(range(5)) and report.label.tolist() == list(range(5, 10))
-    assert np.array_equal(report.images[0, 2], images[5])
+    images, labels = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8), np.arange(20, dtype=np.uint8) % 10
+    write_mnist(tmp_path / "mnist", images, labels)
+    halves = [datasets.mnist(str(tmp_path), purpose, 28) for purpose in ("values", "report")]
+    assert [sorted(half.label.tolist()) for half in halves] == [list(range(10))] * 2
+    digits = {image.tobytes(): label for image, label in zip(images, labels)}
+    assert [digits.pop(image.numpy().tobytes()) for half in halves for image in half.images[:, 2]] == [
+        label for half in halves for label in half.label.tolist()] and not digits
     with pytest.raises(Stop, match="neither train-images-idx3-ubyte"):
         datasets.mnist(str(tmp_path), "train", 28)
-    write_mnist(tmp_path / "mnist", images[:, :27], np.arange(10, dtype=np.uint8))
+    write_mnist(tmp_path / "mnist", images[:, :27], labels)
     with pytest.raises(Stop, match="t10k-images-idx3-ubyte.gz is damaged"):
         datasets.mnist(str(tmp_path), "values", 28)
 
@@ -357,8 +363,14 @@ def test_shares_and_differences():
     assert metrics.share(right) == (right.mean(), *metrics.wilson(right.sum(), 400))
     same = np.repeat(right, 3, 0)
     mean, low, high = metrics.share(same)  # networks that do not differ: the images' variance alone
-    assert mean == right.mean() and high - low == pytest.approx(2 * metrics.Z * np.sqrt(mean * (1 - mean) / 400))
-    assert metrics.difference(right, right) == (0, 0, 0)
+    assert (mean, low, high) == (right.mean(), *map(pytest.approx, metrics.wilson(right.sum(), 400)))
+    assert metrics.difference(right, right) == (0, pytest.approx(0, abs=0.02), pytest.approx(0, abs=0.02))
+    none = np.zeros_like(right)
+    assert metrics.difference(none, none)[2] > 0.005  # that nothing was right is no proof that nothing ever is
+    p, q, n = right, rng.random((1, 400)) < 0.7, 400
+    mean, low, high = metrics.difference(p, q)  # far from 0 and 1 it is about the normal interval
+    half = metrics.Z * np.sqrt((p.astype(float) - q).var() / n)
+    assert (mean - low, high - mean) == (pytest.approx(half, rel=0.03), pytest.approx(half, rel=0.03))
     misses = 0
     for _ in range(300):  # two sides of 3 networks each, which differ by a chance of their own, 0.7 and 0.75 on average
         sides = [rng.random((3, 200)) < (mean + rng.normal(0, 0.03, (3, 1))) for mean in (0.75, 0.7)]

@@ -14,7 +14,7 @@ class Game(rivals.Subject):
     """A subject whose V is known, and whose guesses are off by what one likes."""
 
     def __init__(self, off=0.0):
-        self.off, self.asked = off, 0
+        self.off, self.asked, self.players = off, 0, np.arange(N)
 
     def value(self, keep):
         self.asked += len(keep)

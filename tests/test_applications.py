@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import struct
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,6 @@ import features
 import metrics
 import model
 import portraits
-from conftest import REPOSITORY
 from datasets import Images, normalise
 from settings import Stop
 
@@ -129,6 +129,27 @@ def test_adversaries(script, found, tmp_path):
     record = json.loads((folder / "attack" / "eval.json").read_text())
     table = pd.DataFrame(record["table"]).set_index(["method", "split", "n_removed"])["value"]
     assert table["shapley", "attack", 0] == table["shapley", "fresh attack", 0] > table["shapley", "black box", 0]
+
+
+def test_two_processes_attack_as_one(run, signs, found, tmp_path):
+    """The same record; and what is wrong stops both, with the one line."""
+    from test_scripts import torchrun
+
+    more = [f"--DATA_DIR={signs}", *MAB, "--MEASURE=attack"]
+    for name in ("one", "two"):
+        (tmp_path / name / RECORDS).mkdir(parents=True)
+        shutil.copy(found / RECORDS / "squeezenet.pth", tmp_path / name / RECORDS)
+    assert run("mab.py", *more, cwd=tmp_path / "one").returncode == 0
+    (tmp_path / "one" / RECORDS / "mab.npz").rename(tmp_path / "one.npz")
+    assert run("mab.py", *more, "--MAX_ROUNDS=1", cwd=tmp_path / "one").returncode == 0
+    assert run("mab.py", *more, cwd=tmp_path / "one").returncode == 0  # with a break
+    assert (tmp_path / "one" / RECORDS / "mab.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    result = subprocess.run(torchrun(2, *more), cwd=tmp_path / "two", capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "two" / RECORDS / "mab.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+    (tmp_path / "two" / RECORDS / "squeezenet.pth").write_bytes(b"no network")
+    result = subprocess.run(torchrun(2, *more), cwd=tmp_path / "two", capture_output=True, text=True, timeout=300)
+    assert result.returncode != 0 and "is damaged or holds no weights" in result.stderr and "Connection closed" not in result.stderr
 
 
 def test_what_filters_see(script, found, tmp_path):

@@ -228,7 +228,8 @@ def _fairface_labels(folder, source):
 def _folder(data_dir, name):
     folder = os.path.join(data_dir, name)
     if not os.path.isdir(folder):
-        held, drawn = ("mnist/", "signs: python datasets.py --TASK=folder") if name == "mnist" else ("celeba/ and fairface/", "portraits: python datasets.py")
+        held, drawn = (("mnist/", "signs: python datasets.py --TASK=folder") if name == "mnist" else
+                       ("celeba/ and fairface/", "portraits: python datasets.py"))
         raise Stop(f"{folder}: no such folder; DATA_DIR must be the folder that holds {held} as the README "
                    f"shows. Or draw {drawn} --DRAW=toy")
     return folder

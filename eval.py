@@ -305,7 +305,7 @@ def repair():
     removed = orders["shapley"][:rows["shapley"][0][1]]
     certified = filters["certified"].loc[removed].to_numpy()
     drawn = {"eval": figures.curves([curves], {row: some[0][1] for row, some in rows.items()}, told),
-             "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=np.array(evaluator.layers)[filters.index]), removed)}
+             "rivals": figures.rivals([curves], told), "values": figures.values(filters.assign(layer=evaluator.layers), removed)}
     files = {}
     examples = shown(faces[told], *(at[told][row][0][0] for row in ("nothing", "shapley")))
     if len(examples[0]):
@@ -463,8 +463,8 @@ def responsible():
 
 def report_responsible(table, changes, shares, record):
     """Print what was found. The arguments are as in eval.json."""
-    which, told = record["run"]["WHICH"], record["told"]
-    print(f"In %, on the images {'of the report set' if told == 'report' else 'of the values, rather too good'}, after so many filters were removed:\n")
+    which, where = record["run"]["WHICH"], "of the report set" if record["told"] == "report" else "of the values, rather too good"
+    print(f"In %, on the images {where}, after so many filters were removed:\n")
     table = table.assign(what=[f"{figures.score(split, group)}: {figures.label(method, which)}" for method, split, group in zip(
         table["method"], table["split"], table["group"])], value=100 * table["value"])
     print(table.pivot_table(index="what", columns="n_removed", values="value", sort=False).rename_axis(index=None, columns=None)
@@ -474,9 +474,11 @@ def report_responsible(table, changes, shares, record):
     last = changes[(changes["n_removed"] == changes["n_removed"].max()) & changes["before"].isin(["random", "l2_norm"])]
     print(f"\n{last['n_removed'].max()} filters removed, in points, with 95 % intervals:\n")
     for (_, row), text in zip(last.iterrows(), metrics.percent(last)):
-        print(f"{figures.score(row['split'], row['group'])}: {figures.label('shapley', which)}, against {figures.label(row['before'], which)}: {text}")
+        print(f"{figures.score(row['split'], row['group'])}: {figures.label('shapley', which)}, "
+              f"against {figures.label(row['before'], which)}: {text}")
     if shares:
-        print("\nOf the sum of all values, the highest " + ", ".join(f"{share:.1%} of the filters have {part:.0%}" for share, part in shares.items()) + ".")
+        print("\nOf the sum of all values, the highest " + ", ".join(
+            f"{share:.1%} of the filters have {part:.0%}" for share, part in shares.items()) + ".")
     if len(record["report_opened"]) > 1:
         print(f"The report set has been opened {len(record['report_opened'])} times here, first {record['report_opened'][0]['when']}: "
               "what was settled in between knew it.")

@@ -115,7 +115,8 @@ def removals(axis, curves, table, run):
             some = of_score[of_score["method"] == method]
             name = label(method, run["WHICH"]) if len(scores) == 1 else score(split, group)
             if method == "shapley":
-                axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[number % 4], color="k" if len(scores) == 1 else colour, linewidth=2, label=name)
+                axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[number % 4], linewidth=2, label=name,
+                          color="k" if len(scores) == 1 else colour)
                 axis.fill_between(some["n_removed"], 100 * some["ci_low"], 100 * some["ci_high"], color=colour, alpha=0.15)
             elif len(scores) == 1 and not method.startswith("random "):
                 axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[place % 4], linewidth=1, label=name,
@@ -125,7 +126,8 @@ def removals(axis, curves, table, run):
             axis.plot(random.index, random["mean"], LINES[number % 4], color="0.5" if len(scores) == 1 else colour, linewidth=0.8, label=name)
             axis.fill_between(random.index, random["min"], random["max"], color="0.5", alpha=0.2)
     what = {"attack": "attack success - clean accuracy"}.get(run["MEASURE"], run["MEASURE"].replace("_", " "))
-    axis.set(title="V: " + (f"recall of {run['CLASS']}" if run["CLASS"] else what), xlabel=f"filters removed, {run['WHICH']} values first", ylabel="%")
+    axis.set(title="V: " + (f"recall of {run['CLASS']}" if run["CLASS"] else what), ylabel="%",
+             xlabel=f"filters removed, {run['WHICH']} values first")
     _finished(axis.figure, [axis])
 
 

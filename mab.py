@@ -586,7 +586,8 @@ def load_state(run, players):
 def save_state(progress, run, players):
     """Write mab.npz, from which a run goes on."""
     records.save({f"{RECORDS_DIR}/mab.npz": {
-        "run": json.dumps(run), "players": players, "removed": np.array(progress.removed, dtype=int), "lowest": np.array(progress.lowest, dtype=float),
+        "run": json.dumps(run), "players": players,
+        "removed": np.array(progress.removed, dtype=int), "lowest": np.array(progress.lowest, dtype=float),
         "before": np.array([progress.rounds, progress.evaluations, progress.guesses]),
         **{field.name: getattr(progress.state, field.name) for field in fields(progress.state)}}})
 
@@ -597,7 +598,8 @@ def save_tables(progress, run, names, players, seconds, device, processes):
     import torch
 
     state = progress.state
-    (layers, channels), gone = zip(*(names[player] for player in players)), ~progress.left(len(players))  # the last stage's intervals and status are not theirs
+    layers, channels = zip(*(names[player] for player in players))
+    gone = ~progress.left(len(players))  # the last stage's intervals and status are not theirs
     records.save({
         f"{RECORDS_DIR}/filters.csv": pd.DataFrame({
             "filter": players, "layer": layers, "channel": channels, "shapley": progress.values(),
@@ -736,7 +738,8 @@ def main():
             left = progress.left(len(players))  # the others are players still, who change nothing
             progress.state = tmab_shapley(
                 lambda keep, round_seed: value(whole(keep, left), round_seed), len(players), k=TOP_K, which=sought(), eps=EPS, delta=DELTA,
-                truncation=TRUNCATION, value_range=(-2, 2) if MEASURE == "attack" else (-1, 1), bound=BOUND, max_rounds=MAX_ROUNDS, seed=SEED + progress.stage * 2**96,
+                truncation=TRUNCATION, value_range=(-2, 2) if MEASURE == "attack" else (-1, 1), bound=BOUND,
+                max_rounds=MAX_ROUNDS, seed=SEED + progress.stage * 2**96,
                 sampler="paper" if SAMPLER == "paper" else "shared", singles=SINGLES,
                 guess=(lambda keep, round_seed: value.guess(whole(keep, left), round_seed)[players] * left) if guided else None, deepest=DEEPEST,
                 chunk=evaluator.chunk, look_every=LOOK_EVERY, team=team, state=progress.state, on_round=on_round)

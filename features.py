@@ -6,8 +6,8 @@ Reads what mab.py wrote, and the images of the values. Takes the filters that ma
 RECORDS_DIR/features.png and .pdf: a row a filter, with its layer, value and interval. Of faces, the figure shows
 faces: git ignores it.
 
-The picture (Erhan et al. 2009; Olah et al. 2017) is ours, in some forty lines: lucent, the library of the genre, has had no release since
-2021 and asks for an older PyTorch.
+The picture (Erhan et al. 2009; Olah et al. 2017) is ours, in some thirty lines: lucent, the library of the genre, has had no release since
+2021.
 """
 
 import time

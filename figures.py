@@ -100,7 +100,7 @@ def several(runs):
 
 
 def removals(axis, curves, table, run):
-    """One panel: of one score all methods; of several scores each by value, and in thin lines by chance."""
+    """One panel: of one score all methods; of several, each as it goes by value and, in thin lines, by chance."""
     table = table[(table["split"] != "report") | (table["group"] != "all") | (run["CLASS"] == "")]
     scores = list(dict.fromkeys(zip(table["split"], table["group"])))
     for number, (split, group) in enumerate(scores):
@@ -122,13 +122,16 @@ def removals(axis, curves, table, run):
                 axis.plot(some["n_removed"], 100 * some["accuracy"], LINES[place % 4], linewidth=1, label=name,
                           marker=MARKERS[place % len(MARKERS)], markersize=4)
         if len(random):
-            name = "random filters: mean and range" if len(scores) == 1 else f"{score(split, group)}, random filters"
+            name = "random filters: mean and range" if len(scores) == 1 else None
             axis.plot(random.index, random["mean"], LINES[number % 4], color="0.5" if len(scores) == 1 else colour, linewidth=0.8, label=name)
             axis.fill_between(random.index, random["min"], random["max"], color="0.5", alpha=0.2)
     what = {"attack": "attack success - clean accuracy"}.get(run["MEASURE"], run["MEASURE"].replace("_", " "))
     axis.set(title="V: " + (f"recall of {run['CLASS']}" if run["CLASS"] else what), ylabel="%",
-             xlabel=f"filters removed, {run['WHICH']} values first")
+             xlabel=f"filters removed, {run['WHICH']} values first" + " (thin: random filters)" * (len(scores) > 1))
     _finished(axis.figure, [axis])
+    if len(scores) > 3:  # it would cover what is drawn
+        axis.figure.set_figwidth(1.6 * axis.figure.get_figwidth())
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def values(filters, removed):

@@ -21,7 +21,7 @@ from records import load_json, replacing
 
 
 # folders whose figures are drawn from their records
-DRAWN = ("cur_records", "cur_records/demo", "cur_records/digits", "cur_records/digits/attack", "cur_records/celeba_attack", "cur_records/signs")
+DRAWN = ("cur_records", "cur_records/demo", "cur_records/digits", "cur_records/digits/attack", "cur_records/celeba_attack", "cur_records/signs", "cur_records/signs_resnet18")
 
 
 def trainings(folder):
@@ -139,10 +139,10 @@ def _other_claims(folder):
         return p - q, p - q - np.hypot(p - p_low, q_high - q), p - q + np.hypot(p_high - p, q - q_low)
 
     rows = []
-    for name, what in ((f"{folder}/digits", "MNIST"), (f"{folder}/signs", "drawn signs")):
-        scores, _ = scores_of(name)
-        shares = load_json(f"{name}/eval.json", "eval.py")["concentration"]
-        record = f"`{os.path.basename(name)}/`"
+    for name, what in CRITICAL.items():
+        scores, evaluation = scores_of(f"{folder}/{name}"), load_json(f"{folder}/{name}/eval.json", "eval.py")
+        shares, record = evaluation["concentration"], f"`{name}/`"
+        what = f"{what}, {evaluation['run']['ARCH']}"
         rows += [[f"I, {what}: accuracy hangs on a few filters (less than half of it is left when 20 are gone)", "74 -> 38 -> 8 (0, 10, 20 filters)", "-",
                   path(scores, 0, 10, 20), judge(*score(scores, 20), below=score(scores, 0)["value"] / 2), record],
                  [f"I, {what}: random filters change nothing (20 of them, 2 points at most)", "no change", "-",
@@ -150,7 +150,7 @@ def _other_claims(folder):
                  [f"I, {what}: values are sparse (the highest 1 % hold half of their sum)", "very sparse", "-",
                   f"highest 1 % hold {shares['0.01']:.0%}, 10 % hold {shares['0.1']:.0%}", "yes" if shares["0.01"] > 0.5 else "less so", record]]
     for name in sorted(glob.glob(f"{folder}/digits/class_*")):
-        scores, _ = scores_of(name)
+        scores = scores_of(name)
         of_class = load_json(f"{name}/eval.json", "eval.py")["run"]["CLASS"]
         mine, record = f"class {of_class}", f"`digits/{os.path.basename(name)}/`"
         rows += [[f"II, the digit {of_class}: 40 filters removed, the class is lost (recall below 10 %)", "yes", "-", path(scores, 0, 40, group=mine),
@@ -158,14 +158,16 @@ def _other_claims(folder):
                  [f"II, the digit {of_class}: ... and the rest is intact (5 points at most)", "yes", "-", path(scores, 0, 40, group="others"),
                   judge(*loss(scores, 40, group="others"), below=0.05), record]]
     for name, what in ((f"{folder}/digits/attack", "MNIST"), (f"{folder}/celeba_attack", "CelebA gender")):
-        scores, _ = scores_of(name)
+        scores = scores_of(name)
         last, record = scores.index.get_level_values("n_removed").max(), f"`{os.path.relpath(name, folder)}/`"
+        nothing = score(scores, 0, "black box", "success")["value"] < 0.05
         success = {split: {"split": split, "group": "success"} for split in ("attack", "black box", "fresh attack")}
         rows += [[f"IV, {what}: {last} filters removed, the attack fails (success below 5 %)", "100 -> 0.1", "-", path(scores, 0, last, **success["attack"]),
                   judge(*score(scores, last, **success["attack"]), below=0.05), record],
                  [f"IV, {what}: ... at a small cost (clean accuracy, 7 points at most)", "74 -> 67", "-", path(scores, 0, last),
                   judge(*loss(scores, last), below=0.07), record],
                  [f"IV, {what}: ... and a black-box attack loses a third of its success", "- 37 on average", "-", path(scores, 0, last, **success["black box"]),
+                  "cannot be told: it had none" if nothing else
                   judge(*score(scores, last, **success["black box"]), below=score(scores, 0, **success["black box"])["value"] * 2 / 3), record],
                  [f"IV, {what}: ... but a fresh attack works (success above 50 %)", "yes", "-", path(scores, 0, last, **success["fresh attack"]),
                   judge(*score(scores, last, **success["fresh attack"]), above=0.5), record]]
@@ -226,23 +228,24 @@ def measures_table(folder):
                       "the same, and the threshold shifted"], [["nothing removed", "", "", "", given("nothing"), given("threshold")], *rows])
 
 
+CRITICAL = {"digits": "MNIST", "signs": "drawn signs", "signs_resnet18": "drawn signs"}  # records of application I
+
+
 def scores_of(folder):
-    """Scores in an eval.json of another task than faces, and their changes against other methods; indexed by method, score and filters removed."""
+    """Scores in an eval.json of another task than faces, indexed by method, split, group and filters removed."""
     evaluation = load_json(f"{folder}/eval.json", "eval.py")
     assert evaluation["told"] == "report"
-    at = ["split", "group", "n_removed"]
-    return (pd.DataFrame(evaluation["table"]).set_index(["method", *at]).sort_index(),
-            pd.DataFrame(evaluation["changes"]).set_index(["before", *at]).sort_index())
+    return pd.DataFrame(evaluation["table"]).set_index(["method", "split", "group", "n_removed"]).sort_index()
 
 
 def critical_table(folder):
     """Application I: accuracy as filters go, of the highest values and by rivals; a block of rows a record."""
     rows = [["paper: Inception-v3, ImageNet, highest values removed", "74", "38", "8", "not told"],
             ["paper: the same, random filters removed", "74", "no change", "no change", "no change"]]
-    for name, what in ((f"{folder}/digits", "MNIST, squeezenet1_1"), (f"{folder}/signs", "drawn signs, resnet18")):
-        scores, _ = scores_of(name)
-        for method in dict.fromkeys(scores.index.get_level_values("method")):
-            rows.append([f"{what}: {figures.label(method, 'highest')}",
+    for name, what in CRITICAL.items():
+        evaluation, scores = load_json(f"{folder}/{name}/eval.json", "eval.py"), scores_of(f"{folder}/{name}")
+        for method in dict.fromkeys(row["method"] for row in evaluation["table"]):
+            rows.append([f"{what}, {evaluation['run']['ARCH']}: {figures.label(method, 'highest')}",
                          *percent(scores.loc[[(method, "report", "all", step) for step in (0, 10, 20, 30)]])])
     return _markdown(["accuracy in %, after so many filters were removed", 0, 10, 20, 30], rows)
 
@@ -250,19 +253,19 @@ def critical_table(folder):
 def concentration_table(folder):
     """Application I: the share of the values' sum that the highest few per cent of the filters hold."""
     rows = []
-    for name in (f"{folder}/digits", f"{folder}/signs"):
-        evaluation, mab = (load_json(f"{name}/{script}.json", f"{script}.py") for script in ("eval", "mab"))
+    for name, what in CRITICAL.items():
+        evaluation, mab = (load_json(f"{folder}/{name}/{script}.json", f"{script}.py") for script in ("eval", "mab"))
         shares = evaluation["concentration"]
-        rows.append([f"{name}/", f"{mab['rounds']}", f"{mab['reliability']:.2f}", *(f"{part:.0%}" for part in shares.values()),
+        rows.append([f"{what}, {mab['run']['ARCH']}", f"{mab['rounds']}", f"{mab['reliability']:.2f}", *(f"{part:.0%}" for part in shares.values()),
                      f"{mab['negative'] / mab['filters']:.0%}"])
-    return _markdown(["record", "rounds", "reliability", *(f"highest {float(share):.1%}" for share in shares), "filters of negative value"], rows)
+    return _markdown(["", "rounds", "reliability", *(f"highest {float(share):.1%}" for share in shares), "filters of negative value"], rows)
 
 
 def class_table(folder):
     """Application II: recall of a class, and accuracy on the others, as the filters of the highest values for its recall go."""
     rows = []
     for name in sorted(glob.glob(f"{folder}/class_*")):
-        scores, _ = scores_of(name)
+        scores = scores_of(name)
         of_class, mab = load_json(f"{name}/eval.json", "eval.py")["run"]["CLASS"], load_json(f"{name}/mab.json", "mab.py")
         for method in ("shapley", "random"):
             rows.append([f"{of_class}, {figures.label(method, 'highest')}", f"{mab['reliability']:.2f}" * (method == "shapley"), *(
@@ -276,7 +279,7 @@ def attack_table(folder):
     rows = [["paper: Inception-v3, ImageNet, 16 filters", "", "74 -> 67", "100 -> 0.1", "still works", "- 37 on average", "not told"]]
     columns = [("report", "all"), ("attack", "success"), ("fresh attack", "success"), ("black box", "success"), ("no attack", "success")]
     for name, what in ((f"{folder}/digits/attack", "MNIST, squeezenet1_1"), (f"{folder}/celeba_attack", "CelebA gender, squeezenet1_1")):
-        scores, _ = scores_of(name)
+        scores = scores_of(name)
         reliability = load_json(f"{name}/mab.json", "mab.py")["reliability"]
         for method, steps in (("shapley", (0, 4, 16)), ("l2_norm", (0, 16)), ("random", (0, 16))):
             found = [[scores.loc[(method, *of, step), "value"] for step in steps if (method, *of, step) in scores.index] for of in columns]

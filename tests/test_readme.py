@@ -58,11 +58,12 @@ def test_report_set_was_opened_once(monkeypatch):
     for folder in tables.trainings("cur_records"):
         record = tables.load_json(f"{folder}/eval.json", "eval.py")
         assert len(record["report_opened"]) == 1 and record["constants"]["OPEN_REPORT"]
-    for folder in [*glob.glob("cur_records/digits/*/"), "cur_records/digits", "cur_records/celeba_attack", "cur_records/signs"]:
+    for folder in [*glob.glob("cur_records/digits/*/"), "cur_records/digits", "cur_records/celeba_attack", "cur_records/signs",
+                   "cur_records/signs_resnet18"]:
         assert len(tables.load_json(f"{folder}/eval.json", "eval.py")["report_opened"]) == 1
 
 
-@pytest.mark.parametrize("folder", ["cur_records/digits", "cur_records/signs"])
+@pytest.mark.parametrize("folder", ["cur_records/digits", "cur_records/signs", "cur_records/signs_resnet18"])
 def test_other_records_are_of_one_run(folder, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     network = tables.load_json(f"{folder}/train_squeeze.json", "train_squeeze.py")["network"]

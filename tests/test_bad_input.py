@@ -362,7 +362,7 @@ def test_network_retrained_after_the_values(done, stops):
     torch.save(model.checkpoint(network, ARCH="squeezenet1_1", IMAGE_SIZE=32), done / "squeezenet.pth")
     for name in ("mab.py", "eval.py"):
         stops(name, cwd=done, words=["mab.npz", "network", "--RECORDS_DIR"])
-    stops("rivals.py", cwd=done, words=["mab.json", "network"])
+    stops("rivals.py", cwd=done, words=["cur_records", "network", "--RECORDS_DIR"])
 
 
 def test_rivals_and_fine_tuning_of_another_network(done, stops):

@@ -266,7 +266,8 @@ def _image_folder(path):
     try:
         listing = ImageFolder(path)
     except (OSError, ValueError) as error:  # its words for no folder, no classes, and classes without images
-        raise Stop(f"{path}: {error}. It must hold a folder of images for each class, or train/ and val/ which do") from None
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise Stop(f"{path}: {reason}. It must hold a folder of images for each class, or train/ and val/ which do") from None
     if len(listing.classes) < 2:
         raise Stop(f"{path}: only one class, {listing.classes[0]}; to tell classes apart takes two, each in a folder of its own")
     return listing

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid, relu
 from tqdm import tqdm
 
+from adversaries import ADVERSARY, CLEAN
 from datasets import GROUPS, Images, normalise
 from model import cut, forward
 from settings import Stop
@@ -470,8 +471,8 @@ def smooth_auc_all(margins, faces):
 
 
 def attack(margins, data):
-    """Attack success less clean accuracy, of groups 1 and 0: the share of adversaries taken for what their label, the target, says."""
-    return accuracy(margins[..., data.group == 1], data) - accuracy(margins[..., data.group == 0], data)
+    """Attack success, the share of adversaries taken for their label, the attack's target, less the accuracy on clean images."""
+    return accuracy(margins[..., data.group == ADVERSARY], data) - accuracy(margins[..., data.group == CLEAN], data)
 
 
 OF_FACES = (worst_group, auc, smooth_auc, smooth_auc_all)  # measures that compare GROUPS

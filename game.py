@@ -10,7 +10,7 @@ from settings import Stop
 def load(constants, device, run=None):
     """The network on `device`, the names of its classes, and its task's images for the values. Raises Stop.
 
-    constants: the script's, by name; run: what mab.py recorded, if these must be what it saw.
+    constants: the script's, by name (TASK, DATA_DIR, RECORDS_DIR, ARCH, WEIGHTS, IMAGE_SIZE and the frames); run: what mab.py recorded, if these must be what it saw.
     """
     task, folder, image_size = (constants[name] for name in ("TASK", "DATA_DIR", "IMAGE_SIZE"))
     if run and run.get("TASK", "faces") != task:

@@ -763,7 +763,7 @@ def main():
     print(f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability {reliability(state):.2f}, "
           f"{truncated_share(state):.0%} of an order truncated. {(state.values < 0).sum()} of {len(players)} values are "
           f"negative; the intervals of {(state.ci_high < 0).sum()} lie below 0, of {(state.ci_low > 0).sum()} above.")
-    if not progress.removed:
+    if not progress.removed and state.values.any():
         best = np.argsort(state.values if sought() == "lowest" else -state.values, kind="stable")[:5]
         print(f"The {sought()}, of all in {RECORDS_DIR}/filters.csv: " + ", ".join(
             "{}[{}] {:+.4f}".format(*names[players[i]], state.values[i]) for i in best))

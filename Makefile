@@ -1,9 +1,10 @@
-# make demo: everything on drawn portraits; make test: the tests. Both set up .venv/ first.
+# make demo: Neuron Shapley on drawn portraits, no data needed. make test: lint and tests.
+# Both set up .venv/ first.
 
 PYTHON = .venv/bin/python
 DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
 
-.PHONY: demo test
+.PHONY: demo test lint format
 
 demo: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
@@ -11,10 +12,22 @@ demo: .venv/installed
 	$(PYTHON) mab.py $(DEMO) --IMAGES_PER_ROUND=64 --TRUNCATION=0.7 --MAX_ROUNDS=160
 	$(PYTHON) eval.py $(DEMO) --MAX_REMOVED=20 --RANDOM_ORDERS=5
 
-test: .venv/installed
-	$(PYTHON) -m pytest -q --durations=5
+test: lint
+	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5
+
+lint: .venv/installed-dev
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: .venv/installed-dev
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
 
 .venv/installed: requirements.txt
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

@@ -1,126 +1,120 @@
-"""What filters see: the images that activate each most, and a picture that activation maximisation draws for it.
+"""What filters see: the images that activate each most, and a picture that excites it most.
 
     python features.py
 
-Reads what mab.py wrote, and the images of the values. Takes the filters that mab.py put first, or those that FILTERS names. Writes
-RECORDS_DIR/features.png and .pdf: a row a filter, with its layer, value and interval. Of faces, the figure shows
-faces: git ignores it.
-
-The picture (Erhan et al. 2009; Olah et al. 2017) is ours, in some thirty lines: lucent, the library of the genre, has had no release since
-2021.
+Reads what mab.py wrote, and the images that the values were measured on. Shows the first filters
+of the set that mab.py sought, or those that FILTERS names. Writes RECORDS_DIR/features.png, .pdf
+and .json: a row a filter, with its layer, value and interval. Of faces, the figure shows faces:
+git ignores it.
 """
 
 import time
 
+from common import records, settings
+from common.settings import (  # noqa: F401 (load_game takes them by name)
+    ARCH,
+    CELEBA_FRAME,
+    DATA_DIR,
+    DEVICE,
+    FAIRFACE_FRAME,
+    IMAGE_SIZE,
+    RECORDS_DIR,
+    SEED,
+    TASK,
+    WEIGHTS,
+    InputError,
+)
+
 import numpy as np
-import torch
-from tqdm import tqdm
 
-import ablation
-import figures
-import game
 import model
-import records
-import settings
-from datasets import MEAN, STD, normalise
-from settings import (ARCH, CELEBA_FRAME, DATA_DIR, DEVICE, FAIRFACE_FRAME, IMAGE_SIZE, RECORDS_DIR, SEED, TASK, WEIGHTS,
-                      Stop)
+from filters.game import load_game
+from filters.pictures import maximise, mean_activations, measure_spectrum
+from report import figures
 
 # -----------------------------------------------------------------------------
-SHOWN = 8       # filters, if FILTERS is empty
-FILTERS = ""    # their numbers, as in filters.csv, with commas between
-IMAGES = 6      # of each filter: those that activate it most
-STEPS = 100     # of the maximisation
+SHOWN = 5  # filters, if FILTERS is empty
+FILTERS = ""  # their numbers, as in filters.csv, with commas between
+IMAGES = 4  # of each filter: those that activate it most
+STEPS = 256  # of the maximisation
 # -----------------------------------------------------------------------------
 
-
-def activations(evaluator, images, filters):
-    """Each filter's output averaged over positions, (N, len(filters)) float32: images (N, 3, S, S) uint8."""
-    raw, channels, found = evaluator.raw[filters], [evaluator.channels[filter] for filter in filters], []
-    with torch.no_grad():
-        for batch in tqdm(images.split(20), "activations", unit=" batches", leave=False, dynamic_ncols=True):
-            values = model.forward(evaluator.steps, normalise(batch, evaluator.device))
-            outputs = [values[step][:, channel].clamp_min(evaluator.low[filter]) for step, channel, filter in zip(raw, channels, filters)]
-            found.append(torch.stack([output.mean((1, 2)) for output in outputs], 1).cpu())
-    return torch.cat(found).numpy()
+COLUMNS = ["filter", "layer", "channel", "shapley", "ci_low", "ci_high"]
 
 
-def palette(images):
-    """How colours vary in images (N, 3, S, S) uint8: (3, 3) float32, RGB from three independent channels (a root of their covariance)."""
-    pixels = images[:500, :, ::4, ::4].float().permute(1, 0, 2, 3).flatten(1) / 255
-    values, vectors = torch.linalg.eigh(torch.cov(pixels))
-    root = vectors * values.clamp_min(0).sqrt()
-    return root / root.norm(dim=1).max()
+def load_cuttable_game(constants, device, run):
+    """The Game of the values' run, with its network cut into steps. Raises InputError."""
+    game = load_game(constants, device, run)
+    if not hasattr(game.evaluator, "steps"):
+        raise InputError(
+            f"{constants['ARCH']} cannot be cut into steps, which the pictures need; give another "
+            "--ARCH"
+        )
+    return game
 
 
-def maximise(evaluator, filters, image_size, colours, steps, seed):
-    """Pictures that excite each filter most, (len(filters), S, S, 3) uint8. colours: as from palette.
+def choose_filters(table, given, number, which):
+    """The filters to show, a list of int.
 
-    By Adam on the pictures' spectra, high frequencies damped (so that they are smooth), in the colours of the data, and
-    seen shifted a little at random in each step (so that a pattern counts wherever it lies). What is
-    maximised is the raw output of the filter's conv, averaged over positions: it has a gradient where ReLU has none.
+    Args:
+        table: DataFrame, filters.csv.
+        given: str, numbers of filters with commas between; "": the first of those sought.
+        number: int, how many of those sought.
+        which: "lowest" or "highest", the values that were sought.
+
+    Raises:
+        InputError: `given` holds what is no filter's number.
     """
-    rng, device = torch.Generator().manual_seed(seed), evaluator.device
-    spectra = 0.01 * torch.randn((len(filters), 3, image_size, image_size // 2 + 1, 2), generator=rng)
-    spectra = spectra.to(device).requires_grad_()
-    frequency = (torch.fft.fftfreq(image_size)[:, None] ** 2 + torch.fft.rfftfreq(image_size)[None] ** 2).sqrt()
-    damping = (1 / frequency.clamp_min(1 / image_size)).to(device)
-    colours, mean, std = colours.to(device), *(torch.tensor(some, device=device).view(3, 1, 1) for some in (MEAN, STD))
-    adam = torch.optim.Adam([spectra], 0.02)
-
-    def pictures():
-        channels = torch.fft.irfft2(torch.view_as_complex(spectra) * damping, s=(image_size, image_size), norm="ortho")
-        return torch.einsum("rc,bchw->brhw", 2 * colours, channels).sigmoid()
-
-    for _ in tqdm(range(steps), "maximising", unit=" steps", leave=False, dynamic_ncols=True):
-        reach = image_size // 16
-        shift = torch.randint(-reach, reach + 1, (2,), generator=rng).tolist()
-        seen = (pictures().roll(shift, (2, 3)) - mean) / std
-        values = model.forward(evaluator.steps, seen.contiguous(memory_format=torch.channels_last))
-        excited = sum(values[evaluator.raw[filter]][row, evaluator.channels[filter]].mean() for row, filter in enumerate(filters))
-        adam.zero_grad()
-        (-excited).backward()
-        adam.step()
-    return (255 * pictures().detach()).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def chosen(table, given, number, which):
-    """The filters to show: those that are given, "3,14", or the first of the set that was sought. Raises Stop."""
     try:
         filters = [int(part) for part in given.split(",") if part]
     except ValueError:
-        filters = [-1]
+        filters = [-1]  # no filter's number
     known = set(table["filter"])
-    settings.require("FILTERS", given, known.issuperset(filters), "numbers of filters that filters.csv has, with commas between")
-    return filters or table.sort_values("shapley", ascending=which == "lowest", kind="stable")["filter"].tolist()[:number]
+    rule = "numbers of filters that filters.csv has, with commas between"
+    settings.require("FILTERS", given, known.issuperset(filters), rule)
+    if filters:
+        return filters
+    table = table.sort_values("shapley", ascending=which == "lowest", kind="stable")
+    return table["filter"].tolist()[:number]
+
+
+def most_active(active, number):
+    """Rows of the images that activate each filter most: (N, F) float -> (F, number) int."""
+    return np.argsort(-active, axis=0, kind="stable")[:number].T
 
 
 def main():
+    """Load, find the images, make the pictures, save, print."""
     started = time.time()
     for name, value in (("SHOWN", SHOWN), ("IMAGES", IMAGES), ("STEPS", STEPS)):
         settings.require(name, value, value >= 1, "at least 1")
-    device = model.device_of(DEVICE)
+    constants, device = settings.constants_of(globals()), model.find_device(DEVICE)
     run = records.load_json(f"{RECORDS_DIR}/mab.json", "mab.py")["run"]
-    network, classes, data = game.load(settings.chosen(globals()), device, run)
-    evaluator = ablation.evaluator(network, IMAGE_SIZE)
-    if not hasattr(evaluator, "raw"):
-        raise Stop(f"{ARCH} cannot be cut into steps, which the pictures need; give another --ARCH")
-    table = records.load_csv(f"{RECORDS_DIR}/filters.csv", "mab.py", ["filter", "layer", "channel", "shapley", "ci_low", "ci_high"])
-    filters = chosen(table, FILTERS, SHOWN, run["WHICH"])
-    active = activations(evaluator, data.images, filters)
-    most = np.argsort(-active, axis=0, kind="stable")[:IMAGES].T  # (filters, IMAGES)
-    pictures = maximise(evaluator, filters, IMAGE_SIZE, palette(data.images), STEPS, SEED)
-    shown = data.images[torch.from_numpy(most.flatten())].permute(0, 2, 3, 1).numpy().reshape(*most.shape, IMAGE_SIZE, IMAGE_SIZE, 3)
-    labels = [[classes[data.label[row]] for row in rows] for rows in most]
-    rows = table.set_index("filter").loc[filters]
-    figure = figures.features(pictures, shown, labels, rows)
-    records.save({f"{RECORDS_DIR}/features.json": {
-        **records.about(settings.chosen(globals()), time.time() - started, str(device)), "network": run["network"], "filters": filters,
-        "most_active": most.tolist(), "labels": labels},
-        **{f"{RECORDS_DIR}/features.{kind}": figure for kind in ("png", "pdf")}})
-    for filter, names in zip(filters, labels):
-        print(f"{figures.filter_title(rows.loc[filter])}: most active on {', '.join(names)}")
-    print(f"{RECORDS_DIR}/features.png and .pdf written.")
+    game = load_cuttable_game(constants, device, run)
+    table = records.load_csv(f"{RECORDS_DIR}/filters.csv", "mab.py", COLUMNS)
+    filters = choose_filters(table, FILTERS, SHOWN, run["WHICH"])
+    table = table.set_index("filter").loc[filters]
+
+    images = game.seen.images
+    rows = most_active(mean_activations(game.evaluator, images, filters), IMAGES)
+    pictures = maximise(game.evaluator, filters, measure_spectrum(images), STEPS, SEED)
+    shown = [images[row].permute(0, 2, 3, 1).numpy() for row in rows]
+    labels = [[game.classes[label] for label in game.seen.label[row]] for row in rows]
+    figure = figures.feature_grid(pictures, np.stack(shown), labels, table)
+    seconds = time.time() - started
+    record = {
+        **records.provenance(constants, seconds, str(device)),
+        "network": run["network"],
+        "filters": filters,
+        "most_active": rows.tolist(),
+        "labels": labels,
+    }
+    base = f"{RECORDS_DIR}/features"
+    records.save({f"{base}.json": record, f"{base}.png": figure, f"{base}.pdf": figure})
+    for number, names in zip(filters, labels):
+        title = figures.filter_title(table.loc[number])
+        print(f"{title}: most active on {', '.join(names)}")
+    print(f"{base}.png and .pdf written.")
 
 
 if __name__ == "__main__":

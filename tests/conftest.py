@@ -1,59 +1,160 @@
 """Shared by the tests: a small drawn data set, and the scripts as a user runs them."""
 
 import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from tqdm import tqdm
+
+from tests.damage import check_stopped
 
 REPOSITORY = Path(__file__).parent.parent
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun sets it: the last bits of V depend on the number of threads
-sys.path.insert(0, str(REPOSITORY))
+# As torchrun sets it: the last bits of V depend on the number of threads.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+os.environ.update(OMP_NUM_THREADS="1")  # pytest-xdist runs a worker on each core
 
+CPU = ["--IMAGE_SIZE=32", "--DEVICE=cpu"]
 TINY = {  # constants that make a script run for seconds
     "datasets.py": ["--IMAGE_SIZE=32"],
-    "train_squeeze.py": ["--IMAGE_SIZE=32", "--WEIGHTS=none", "--EPOCHS=2", "--DEVICE=cpu"],
-    "mab.py": ["--IMAGE_SIZE=32", "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3", "--DEVICE=cpu"],
-    "rivals.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--DEVICE=cpu"],
-    "finetune.py": ["--IMAGE_SIZE=32", "--EPOCHS=2", "--DEVICE=cpu"],
-    "bench.py": ["--IMAGE_SIZE=32", "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2", "--DEVICE=cpu"],
-    "coverage.py": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
-    "eval.py": ["--IMAGE_SIZE=32", "--MAX_REMOVED=3", "--RANDOM_ORDERS=2", "--DEVICE=cpu"],
-    "features.py": ["--IMAGE_SIZE=32", "--DEVICE=cpu"],
+    "train_squeeze.py": [*CPU, "--WEIGHTS=none", "--EPOCHS=2"],
+    "mab.py": [*CPU, "--IMAGES_PER_ROUND=16", "--MAX_ROUNDS=3"],
+    "rivals.py": [*CPU, "--MAX_REMOVED=3"],
+    "finetune.py": [*CPU, "--EPOCHS=2"],
+    "eval.py": [*CPU, "--MAX_REMOVED=3", "--RANDOM_ORDERS=2"],
+    "features.py": CPU,
+    "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
+    "tools.coverage": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
 }
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # python hides them
+SMALL_PORTRAITS = {"train": 128, "val": 32, "test": 32, "fairface_train": 24, "fairface_val": 12}
+
+
+def run_script(script, *arguments, cwd):
+    """Run a script ("mab.py") or a tool ("tools.bench") with its TINY constants in a folder."""
+    target = [str(REPOSITORY / script)] if script.endswith(".py") else ["-m", script]
+    command = [sys.executable, *target, *TINY[script], *arguments]
+    environment = ONE_THREAD | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory):
-    """A folder of drawn portraits: 128 for training, 12 a group in each FairFace set. Read only."""
-    import portraits
+def shared_folder(tmp_path_factory, worker_id):
+    """A function (name, make) -> a folder that one of pytest-xdist's workers makes for all.
 
-    folder = tmp_path_factory.mktemp("toy") / "data"
-    portraits.write(str(folder), 0, train=128, val=32, test=32, fairface_train=24, fairface_val=12)
-    return folder
+    make(folder) fills it. Read only.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+
+    def shared_folder(name, make):
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(str(base / f"{name}.lock")):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return shared_folder
+
+
+@pytest.fixture(scope="session")
+def toy(shared_folder):
+    """A folder of drawn portraits: 128 for training, 12 a group in each FairFace set. Read only."""
+    from drawings import portraits
+
+    def make(folder):
+        portraits.write_portraits(str(folder / "data"), 0, **SMALL_PORTRAITS)
+
+    return shared_folder("toy", make) / "data"
 
 
 @pytest.fixture(scope="session")
 def run(toy):
-    """run("mab.py", "--SEED=1", cwd=folder) -> CompletedProcess with stdout and stderr as text.
+    """Runs a script: run("mab.py", "--SEED=1", cwd=folder) -> CompletedProcess with text.
 
     Paths that a script writes by default (cur_records/, squeezenet.pth, .cache/) lie in cwd.
     """
 
     def run(script, *arguments, cwd):
-        data = [] if script == "coverage.py" else [f"--DATA_DIR={toy}"]
-        command = [sys.executable, str(REPOSITORY / script), *data, *TINY[script], *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=ONE_THREAD)
+        data = [] if script == "tools.coverage" else [f"--DATA_DIR={toy}"]
+        return run_script(script, *data, *arguments, cwd=cwd)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def trained(run, tmp_path_factory):
+def trained(run, shared_folder):
     """A folder in which all steps have run. Copy it before changing it."""
-    folder = tmp_path_factory.mktemp("trained")
-    for script in ("train_squeeze.py", "mab.py", "rivals.py", "finetune.py", "eval.py"):
-        result = run(script, cwd=folder)
-        assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder):
+        for script in ("train_squeeze.py", "mab.py", "rivals.py", "finetune.py", "eval.py"):
+            result = run(script, cwd=folder)
+            assert result.returncode == 0, result.stderr
+
+    return shared_folder("trained", make)
+
+
+@pytest.fixture
+def done(trained, tmp_path):
+    """A copy of `trained`, free to change."""
+    return shutil.copytree(trained, tmp_path / "done")
+
+
+@pytest.fixture
+def ready(done):
+    """A copy of `trained` without values."""
+    shutil.rmtree(done / "cur_records")
+    return done
+
+
+@pytest.fixture
+def script(toy, monkeypatch, capsys, recwarn):
+    """As `run` in this process, which saves 5 s; returns the exit status and stderr."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def script(name, *arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [name, f"--DATA_DIR={toy}", *TINY[name], *arguments])
+        capsys.readouterr()
+        recwarn.clear()
+        tqdm._instances.clear()
+        status = 0
+        try:
+            runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        # Warnings would be on stderr too, did pytest not collect them.
+        warnings = [w.message for w in recwarn.list if not issubclass(w.category, HIDDEN)]
+        return status, capsys.readouterr().err + "".join(f"\n{message}" for message in warnings)
+
+    return script
+
+
+def contents(folder):
+    """Bytes of all files below a folder but those in caches."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts]
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def stops(script):
+    """stops(name, *arguments, cwd, words): bad input ends as promised, and changes no file."""
+
+    def stops(name, *arguments, cwd, words):
+        before = contents(cwd)
+        check_stopped(*script(name, *arguments, cwd=cwd), *words)
+        assert contents(cwd) == before
+
+    return stops

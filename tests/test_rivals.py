@@ -34,7 +34,9 @@ def brute_force(number):
     keep, order, game = np.ones(N, dtype=bool), [], Game()
     for _ in range(number):
         left = np.flatnonzero(keep)
-        order.append(left[np.argmax([game.value(rivals.without(keep, [player]))[0] for player in left])])
+        order.append(
+            left[np.argmax([game.value(rivals.without(keep, [player]))[0] for player in left])]
+        )
         keep[order[-1]] = False
     return order
 
@@ -43,7 +45,10 @@ def brute_force(number):
 def test_greedy(off, monkeypatch):
     monkeypatch.setattr(rivals, "CANDIDATES", N)  # then guesses do not matter
     order = rivals.greedy(Game(off), 6)
-    assert order.tolist() == brute_force(6) and order.tolist() != rivals.leave_one_out(Game(), 6).tolist()
+    assert (
+        order.tolist() == brute_force(6)
+        and order.tolist() != rivals.leave_one_out(Game(), 6).tolist()
+    )
 
 
 def test_greedy_guess_goes_by_the_guesses():
@@ -54,7 +59,9 @@ def test_greedy_guess_goes_by_the_guesses():
 def test_leave_one_out():
     game = Game(off=5.0)
     left = [game.value(rivals.without(np.ones(N, dtype=bool), [player]))[0] for player in range(N)]
-    assert rivals.leave_one_out(Game(off=5.0), 5).tolist() == np.argsort(-np.array(left))[:5].tolist()
+    assert (
+        rivals.leave_one_out(Game(off=5.0), 5).tolist() == np.argsort(-np.array(left))[:5].tolist()
+    )
 
 
 def test_first_order():

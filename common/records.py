@@ -1,0 +1,191 @@
+"""Records: read with care, written all together or not at all."""
+
+import functools
+import io
+import json
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import zipfile
+from contextlib import ExitStack, contextmanager
+
+from common.settings import InputError
+
+import numpy as np
+
+
+@contextmanager
+def replace_file(path):
+    """Yield a temporary path beside `path`, which replaces `path` if the block succeeds.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    root, extension = os.path.splitext(path)
+    temporary = f"{root}.{os.getpid()}.tmp{extension}"
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        fix = "free some space, or give a folder that can be written"
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}); {fix}") from None
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def save(files):
+    """Write {path: content}; no file is replaced before all are written.
+
+    Args:
+        files: content by path. The extension says what the content is: .json a dict, .csv a
+            DataFrame, .npz a dict of arrays, .pkl an array (for readers of the original's file;
+            nothing here reads it), .pth what torch.save takes, .png and .pdf a matplotlib Figure.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    with ExitStack() as stack:
+        # The stack unwinds in reverse order, so the first file is replaced last.
+        for path, content in files.items():
+            temporary = stack.enter_context(replace_file(path))
+            buffer = io.BytesIO()  # torch.save reports a full disk as an internal error
+            WRITERS[os.path.splitext(path)[1]](buffer, content)
+            with open(temporary, "wb") as file:
+                file.write(buffer.getbuffer())
+
+
+def _write_json(buffer, record):
+    buffer.write((json.dumps(record, indent=1) + "\n").encode())
+
+
+def _write_csv(buffer, table):
+    table.to_csv(buffer, index=False, float_format="%.7g")
+
+
+def _write_npz(buffer, arrays):
+    np.savez(buffer, **arrays)
+
+
+def _write_pickle(buffer, array):
+    pickle.dump(array, buffer)
+
+
+def _write_torch(buffer, content):
+    import torch  # here, so that reading records does not need torch
+
+    torch.save(content, buffer)
+
+
+def _write_png(buffer, figure):
+    figure.savefig(buffer, format="png", dpi=150)
+
+
+def _write_pdf(buffer, figure):  # without a date, the same figure gives the same bytes
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+
+
+WRITERS = {
+    ".json": _write_json,
+    ".csv": _write_csv,
+    ".npz": _write_npz,
+    ".pkl": _write_pickle,
+    ".pth": _write_torch,
+    ".png": _write_png,
+    ".pdf": _write_pdf,
+}
+
+
+def load_json(path, maker):
+    """A record as a dict. `maker` is the script that writes it. Raises InputError."""
+    _require_file(path, maker)
+    try:
+        with open(path) as file:
+            record = json.load(file)
+        if not isinstance(record, dict):
+            raise ValueError("no object")
+        return record
+    except ValueError as error:
+        raise _damaged(path, error, maker) from None
+
+
+def load_npz(path, maker):
+    """A record as a dict of arrays; nothing is unpickled. Raises InputError."""
+    _require_file(path, maker)
+    damage = (ValueError, EOFError, TypeError, AttributeError, KeyError, zipfile.BadZipFile)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except damage as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise _damaged(path, reason, maker) from None
+
+
+def load_csv(path, maker, columns):
+    """A record as a DataFrame that has at least these columns. Raises InputError."""
+    import pandas as pd  # here, so that `import mab` stays fast
+
+    _require_file(path, maker)
+    try:
+        table = pd.read_csv(path)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"no {', '.join(missing)}")
+        return table
+    except ValueError as error:
+        raise _damaged(path, error, maker) from None
+
+
+def _require_file(path, maker):
+    if not os.path.exists(path):
+        raise InputError(f"{path} is missing; run {maker} first, with the same RECORDS_DIR")
+
+
+def _damaged(path, reason, maker):
+    return InputError(f"{path} is damaged ({reason}); move it away and run {maker} again")
+
+
+def provenance(constants, seconds, device):
+    """What every <script>.json begins with: how the record came about.
+
+    Args:
+        constants: the script's constants by name.
+        seconds: float, how long it took.
+        device: str, such as "cpu" or "cuda:0".
+    """
+    packages = ("torch", "torchvision", "numpy", "pandas", "PIL")
+    versions = {name: sys.modules[name].__version__ for name in packages if name in sys.modules}
+    return {
+        "constants": constants,
+        "seconds": round(seconds, 1),
+        "device": device,
+        "commit": commit(),
+        "peak_memory_gib": _peak_memory(device),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _peak_memory(device):
+    """Peak memory of this process in GiB: of the GPU if it ran there; None if unknown."""
+    if device.startswith("cuda"):
+        return round(sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30, 2)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
+
+
+@functools.cache
+def commit():
+    """The git commit of these scripts when first called; "-dirty" if changed, or "unknown"."""
+    command = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe"]
+    try:
+        git = subprocess.run([*command, "--always", "--dirty"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"

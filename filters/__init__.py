@@ -1,0 +1,1 @@
+"""Conv filters as players: a network cut into steps, coalitions of its filters, and their V."""

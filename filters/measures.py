@@ -1,0 +1,135 @@
+"""Measures of performance: what V is. The first is the paper's.
+
+A measure is a function of margins (T, B) float32 and the Images they are of (B of them, label and
+group on the same device) -> (T,) in [0, 1]; `attack` in [-1, 1]. A new one is one more function and
+one more line in MEASURES.
+"""
+
+import math
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from datasets import GROUPS
+from filters.adversaries import ADVERSARY, CLEAN
+
+SOFTNESS = 0.5  # of the smooth measures: logit difference over which right turns into wrong
+AUC_BLOCK = 50  # faces of a group that each face is compared with, at most
+LEAST_LIKELIHOOD = 0.01  # an image's probability counts as at least this
+RACES = list(dict.fromkeys(race for race, _ in GROUPS))
+
+
+def class_margins(logits, labels):
+    """By how much the right class's logit exceeds all others; above 0 is right.
+
+    logits (..., B, classes) float32 and labels (B,) int64 -> (..., B) float32.
+    """
+    classes = torch.arange(logits.shape[-1], device=labels.device)
+    right = labels[:, None] == classes  # (B, classes)
+    best_other = logits.masked_fill(right, -torch.inf).amax(-1)
+    index = labels.expand(logits.shape[:-1])[..., None]
+    return logits.gather(-1, index).squeeze(-1) - best_other
+
+
+def male_margin(logits):
+    """The logit of "male" minus that of "female": (..., 2) -> (...)."""
+    return logits[..., 1] - logits[..., 0]
+
+
+def accuracy(margins, data):
+    """Share of the images that are right; a tie counts half."""
+    return _step(margins).mean(-1)
+
+
+def soft_accuracy(margins, data):
+    """Accuracy with a sigmoid in place of the step from wrong to right."""
+    return _soft_step(margins).mean(-1)
+
+
+def likelihood(margins, data):
+    """Geometric mean of the probability of the right one of two classes, each at least 1 %.
+
+    With more classes: of the right class and the best other one.
+    """
+    return logsigmoid(margins).clamp_min(math.log(LEAST_LIKELIHOOD)).mean(-1).exp()
+
+
+def attack(margins, data):
+    """Attack success minus clean accuracy.
+
+    Success is the share of adversarial images classified as their label, the attack's target.
+    """
+    success = accuracy(margins[..., data.group == ADVERSARY], data)
+    return success - accuracy(margins[..., data.group == CLEAN], data)
+
+
+def worst_group(margins, faces):
+    """Soft accuracy of the group where it is lowest."""
+    accuracies = []
+    for group in faces.group.unique().tolist():
+        accuracies.append(soft_accuracy(margins[..., faces.group == group], faces))
+    return torch.stack(accuracies).amin(0)
+
+
+def auc(margins, faces):
+    """AUC within race: P(margin of a man > margin of a woman of his race), mean of races."""
+    return _mean_auc(margins, faces, _step, zip(RACES, RACES))
+
+
+def smooth_auc(margins, faces):
+    """AUC within race with a sigmoid in place of the step."""
+    return _mean_auc(margins, faces, _soft_step, zip(RACES, RACES))
+
+
+def smooth_auc_all(margins, faces):
+    """Smooth AUC of men of each race against women of each race.
+
+    High if one threshold, wherever it is, serves all groups.
+    """
+    pairs = [(men, women) for men in RACES for women in RACES]
+    return _mean_auc(margins, faces, _soft_step, pairs)
+
+
+def _step(margins):
+    return margins.sign() / 2 + 0.5
+
+
+def _soft_step(margins):
+    return (margins / SOFTNESS).sigmoid()
+
+
+def _mean_auc(margins, faces, above, pairs):
+    """AUC averaged over pairs of races (of the men, of the women).
+
+    In a large batch each face is compared with about AUC_BLOCK others, not with all: the same
+    mean, at a cost that grows as the batch.
+    """
+    aucs = []
+    for race_of_men, race_of_women in pairs:
+        men = margins[..., faces.group == GROUPS.index((race_of_men, "Male"))]
+        women = margins[..., faces.group == GROUPS.index((race_of_women, "Female"))]
+        n_blocks = -(-min(men.shape[-1], women.shape[-1]) // AUC_BLOCK)
+        total = 0
+        for men_block, women_block in zip(
+            men.tensor_split(n_blocks, -1), women.tensor_split(n_blocks, -1)
+        ):
+            # a woman's margin is that of "female", so the sum is the difference for "male"
+            sums = men_block[..., :, None] + women_block[..., None, :]
+            total = total + above(sums).mean((-2, -1))
+        aucs.append(total / n_blocks)
+    return torch.stack(aucs).mean(0)
+
+
+GROUP_MEASURES = {  # those that compare GROUPS
+    "worst_group": worst_group,
+    "auc": auc,
+    "smooth_auc": smooth_auc,
+    "smooth_auc_all": smooth_auc_all,
+}
+MEASURES = {
+    "accuracy": accuracy,
+    "soft_accuracy": soft_accuracy,
+    "likelihood": likelihood,
+    "attack": attack,
+    **GROUP_MEASURES,
+}

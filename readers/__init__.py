@@ -1,0 +1,1 @@
+"""Readers of image sets in the layouts in which they are released."""

@@ -1,0 +1,99 @@
+"""MNIST in its own idx files, or a table of its training digits."""
+
+import gzip
+import os
+import zlib
+
+from common.settings import InputError
+
+import numpy as np
+import torch
+from PIL import Image
+
+from readers.files import read_table, require_folder
+from readers.folders import halve
+from readers.images import without_groups
+
+SIDE = 28  # pixels of a digit
+TABLE = "mnist_5k.csv.gz"  # 784 pixels and the label in each row, no header
+
+
+def digit_classes(data_dir):
+    """Names of the classes by label: the digits. data_dir is not looked at."""
+    return tuple("0123456789")
+
+
+def mnist(data_dir, purpose, image_size):
+    """MNIST's digits as Images, grey in three channels.
+
+    Its training images are for "train". Of each class of its test images, half are for "values"
+    and half for "report". Raises InputError on missing or damaged files.
+    """
+    holds, drawing = "mnist/", "signs: python datasets.py --TASK=folder"
+    folder = require_folder(data_dir, "mnist", holds, drawing)
+    source = "train" if purpose == "train" else "t10k"
+    table = os.path.join(folder, TABLE)
+    if source == "train" and not _idx_path(folder, "train-images-idx3") and os.path.exists(table):
+        pixels, labels, path = *_read_digit_table(table), table
+    else:
+        pixels, path = _read_idx(folder, f"{source}-images-idx3", (SIDE, SIDE))
+        labels, _ = _read_idx(folder, f"{source}-labels-idx1", ())
+    if len(pixels) != len(labels) or len(labels) < 2 or labels.max() > 9:
+        raise InputError(
+            f"{path}: {len(pixels)} images and {len(labels)} labels, which should be from 0 to 9; "
+            "download it again"
+        )
+    if purpose != "train":  # halved by content: in file order the halves differ
+        rows = halve([image.tobytes() for image in pixels], labels, purpose)
+        pixels, labels = pixels[rows], labels[rows]
+    resized = np.stack([_resize(image, image_size) for image in pixels])  # (N, S, S)
+    images = torch.from_numpy(resized[..., None].repeat(3, -1)).permute(0, 3, 1, 2)
+    return without_groups(images, labels)
+
+
+def _resize(image, image_size):
+    size = (image_size, image_size)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def _read_digit_table(path):
+    """Pixels (N, 28, 28) uint8 and labels (N,) of a table of digits. Raises InputError."""
+    table = read_table(path, header=None).to_numpy()
+    if table.shape[1] != SIDE * SIDE + 1 or table.dtype.kind != "i":
+        raise InputError(
+            f"{path}: must hold {SIDE * SIDE} pixels and a label in each row; take it away, or "
+            "put MNIST's own files there"
+        )
+    return table[:, :-1].reshape(-1, SIDE, SIDE).astype(np.uint8), table[:, -1]
+
+
+def _idx_path(folder, name):
+    """The path of one of MNIST's files, as it is or compressed; None if there is neither."""
+    for ending in ("", ".gz"):
+        path = os.path.join(folder, f"{name}-ubyte{ending}")
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def _read_idx(folder, name, shape):
+    """An idx file of bytes, (N, *shape) uint8, and its path. Raises InputError.
+
+    The file: a big-endian magic number (its last byte: the number of axes), the length of each
+    axis, then the bytes.
+    """
+    path = _idx_path(folder, name)
+    if path is None:
+        raise InputError(
+            f"{folder}: neither {name}-ubyte nor {name}-ubyte.gz; download it with MNIST"
+        )
+    try:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+            content = file.read()
+        axes = 1 + len(shape)
+        magic, *lengths = np.frombuffer(content, ">i4", 1 + axes).tolist()
+        if magic != 0x800 + axes or tuple(lengths[1:]) != shape:
+            raise ValueError("no idx file of this shape")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths), path
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); download it again") from None

@@ -1,0 +1,63 @@
+"""Names of methods, scores and sets of images, as figures, tables and screen show them."""
+
+METHODS = {  # by their names in records; "... and threshold" is added where it is shifted too
+    "nothing": "nothing removed",
+    "shapley": "lowest values removed",
+    "random": "random filters removed",
+    "l2_norm": "smallest weights removed",
+    "mean_activation": "least active removed",
+    "first_order": "gradient x activation",
+    "leave_one_out": "leave-one-out",
+    "greedy_guess": "greedy by gradient",
+    "greedy": "greedy removal",
+    "finetune_head": "head fine-tuned",
+    "finetune": "all fine-tuned",
+}
+HIGHEST_FIRST = {  # where the highest go first
+    "shapley": "highest values removed",
+    "l2_norm": "largest weights removed",
+    "mean_activation": "most active removed",
+}
+ATTACK_SCORES = {  # by split
+    "attack": "success of the attack",
+    "black box": "success of the black-box attack",
+    "fresh attack": "success of a fresh attack",
+    "no attack": "unattacked, taken for the target",
+}
+REAL_SETS = {"fairface": "FairFace", "celeba": "CelebA"}  # of records that name no others
+FAIRFACE_SPLITS = {"report": "report set", "choose": "choosing set"}
+CELEBA_SPLITS = {"report": "test", "choose": "val"}  # beside each of FairFace's
+
+
+def method_label(method, which="lowest"):
+    """A method as it is shown. which: "lowest" or "highest", the values that go first."""
+    name, plus, _ = method.partition("+")
+    if name == "threshold":
+        return "threshold shifted"
+    if which == "highest" and name in HIGHEST_FIRST:
+        return HIGHEST_FIRST[name]
+    return METHODS.get(name, name) + (" and threshold" if plus else "")
+
+
+def score_label(split, group):
+    """A score of a task other than faces as it is shown. split, group: as in its records."""
+    if split != "report":
+        return ATTACK_SCORES[split]
+    if group == "all":
+        return "accuracy"
+    if group == "others":
+        return "accuracy on the other classes"
+    return f"recall of {group.removeprefix('class ')}"
+
+
+def fairface_label(split, set_names=None):
+    """The balanced faces that scores are of, as shown: "FairFace report set".
+
+    split: "report" or "choose". set_names: as from datasets.set_names; None: the real sets.
+    """
+    return f"{(set_names or REAL_SETS)['fairface']} {FAIRFACE_SPLITS[split]}"
+
+
+def celeba_label(split, set_names=None):
+    """The faces beside those, that the network was trained for: "CelebA test set"."""
+    return f"{(set_names or REAL_SETS)['celeba']} {CELEBA_SPLITS[split]} set"

@@ -1,0 +1,206 @@
+"""Confidence intervals of Shapley values, and what they prove about the set of interest.
+
+A bound is a function of (Estimate, delta) that returns confidence limits (low, high), each
+(n_filters,) float64. A new one is one more function and one more line in BOUNDS.
+"""
+
+import numpy as np
+from scipy.special import ndtri
+
+from shapley.estimate import add_moments, squared_errors
+
+LARGEST_BET = 0.9  # the theorem's 1/2 or 3/4 pays less where samples are near 0
+FEWEST_SAMPLES = 30  # of a normal approximation
+
+
+def update(state, samples, truncated, delta):
+    """Add one round to the estimate: means, variances, and the sums of the confidence sequence.
+
+    Args:
+        state: Estimate, changed in place.
+        samples: (parts, n_filters) float64, NaN where there is no sample.
+        truncated: (n_filters,) float64, the share of the order that was truncated.
+        delta: error probability of all intervals together.
+    """
+    sampled = ~np.isnan(samples)
+    place_bets(state, sampled, samples[sampled], delta)  # before the moments know the samples
+    add_moments(state, sampled, samples[sampled])
+    state.truncated[sampled[0]] += truncated[sampled[0]]
+
+
+def bernstein(state, delta):
+    """Empirical Bernstein bound (Maurer & Pontil 2009, Theorem 4), made valid at every look.
+
+    Half width after m samples: sqrt(2 variance ln(2 / d) / m) + 7/3 range ln(2 / d) / (m - 1).
+    The m-th look at one of n means (all parts of all filters) may fail on either side with
+    probability d = delta / (2 n m (m + 1)). Over all means, looks and sides that adds up to delta.
+    """
+    counts = np.maximum(state.counts, 2)
+    log = np.log(4 * counts.size * counts * (counts + 1) / delta)
+    width = state.limits[1] - state.limits[0]
+    half = np.sqrt(2 * state.m2 / (counts - 1) * log / counts) + 7 / 3 * width * log / (counts - 1)
+    return _sum_parts(state, state.means, half)
+
+
+def sequence(state, delta):
+    """Predictable plug-in empirical Bernstein confidence sequence, valid at every look.
+
+    Waudby-Smith & Ramdas (2023), Theorem 2. With samples X_t, bets l_t in [0, 1), means m_t of
+    the samples before t, and n means in all:
+    (sum l_t X_t / b_t -+ (ln(2 n / delta) + sum psi(l_t) ((X_t - m_t) / b_t)^2)) / sum l_t / b_t.
+    The theorem has b_t = 1, the width of the range. Its proof only needs |X_t - m_t| <= b_t, so
+    b_t here is the distance from m_t to the farther end of the range: about half the width.
+    """
+    weight, weighted, spread, _ = state.sequence
+    weight = np.maximum(weight, 1e-12)
+    half = (np.log(2 * weight.size / delta) + spread) / weight
+    return _sum_parts(state, weighted / weight, half)
+
+
+def clt(state, delta):
+    """Normal approximation for n filters at one look that was fixed before: approximate."""
+    z, squares = -ndtri(delta / (2 * len(state.values))), squared_errors(state.counts, state.m2)
+    error = np.sqrt(squares.sum(0))
+    share = squares / np.maximum(squares.sum(0), 1e-300)  # halves then add up to z errors
+    return _sum_parts(
+        state, state.means, np.where(state.counts < FEWEST_SAMPLES, np.inf, z * share * error)
+    )
+
+
+BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
+
+
+def place_bets(state, sampled, samples, delta):
+    """Add samples to the sums behind `sequence`; the bet on a sample knows earlier ones only.
+
+    Args:
+        state: Estimate, changed in place.
+        sampled: (parts, n_filters) bool.
+        samples: (sampled.sum(),) float64.
+        delta: error probability of all intervals together.
+    """
+    low, high = (np.broadcast_to(limit, sampled.shape)[sampled] for limit in state.limits)
+    weight, weighted, spread, squares = state.sequence[:, sampled]
+    t = state.counts[sampled] + 1
+    mean = ((low + high) / 2 + (t - 1) * state.means[sampled]) / t
+    variance = (((high - low) / 2) ** 2 + squares) / t
+    reach = np.maximum(mean - low, high - mean)  # b_t
+    bet, psi = _bet(variance / reach**2, t, sampled.size, delta)
+    spread = spread + psi * ((samples - mean) / reach) ** 2
+    next_mean = (mean * t + samples) / (t + 1)
+    state.sequence[:, sampled] = (
+        weight + bet / reach,
+        weighted + bet / reach * samples,
+        spread,
+        squares + (samples - next_mean) ** 2,
+    )
+
+
+def _bet(variance, t, n, delta):
+    """The t-th bet l on one of n means, and psi(l) = -ln(1 - l) - l."""
+    bet = np.sqrt(2 * np.log(2 * n / delta) / (variance * t * np.log(1 + t)))
+    bet = np.minimum(bet, LARGEST_BET)
+    return bet, -np.log1p(-bet) - bet
+
+
+def _sum_parts(state, centre, half):
+    """Limits of values from the parts' centre -+ half, (parts, n_filters) each.
+
+    No mean is farther than the width of the range from its estimate; before the second sample
+    nothing else is known.
+    """
+    width = state.limits[1] - state.limits[0]
+    half = np.where(state.counts < 2, width, np.minimum(half, width)).sum(0)
+    return centre.sum(0) - half, centre.sum(0) + half
+
+
+def decide(state, k, which, eps):
+    """What the intervals prove: status, active and close, each (n_filters,).
+
+    Active is the paper's U = {i: ci_low + eps < threshold < ci_high - eps}. The paper's threshold
+    is the k-th value; here it is halfway to the next value, since the k-th filter could otherwise
+    leave U only when its interval is as narrow as eps. When no filter is active, the k filters are
+    decided: no value in the set is farther than eps on the wrong side of the threshold, and none
+    outside it. Before that the threshold is an estimate, and a filter is certified if the intervals
+    alone prove, up to 2 eps, that it is among the k or that it is not.
+
+    Args:
+        state: Estimate.
+        k: int, size of the set.
+        which: "lowest" or "highest".
+        eps: tolerance, in units of V.
+    """
+    centre, half, threshold = _signed_intervals(state, k, which)
+    ranking = np.argsort(-centre, kind="stable")
+    close = np.zeros(len(centre), dtype=bool)
+    close[ranking[: 2 * k]] = True
+    active = ~(abs(centre - threshold) >= half - eps)
+    if active.any():
+        top, rest = _proven(centre - half, centre + half, k, eps)
+    else:
+        top = np.zeros(len(centre), dtype=bool)
+        top[ranking[:k]] = True
+        rest = ~top
+    status = np.select([top & ~rest, rest & ~top], ["top", "rest"], "undecided")
+    undecided = status == "undecided"
+    if (active & undecided).any():  # else certified filters' intervals hold up the undecided ones
+        active &= undecided
+    return status, active & undecided.any(), close
+
+
+def _proven(low, high, k, eps):
+    """Which filters are proven to be among the k highest, and which not to be, up to 2 eps."""
+    n = len(low)
+    narrow = high <= low + 2 * eps  # such a filter would count itself
+    may_exceed = n - np.searchsorted(np.sort(high), low + 2 * eps, side="right") - ~narrow
+    surely_exceed = n - np.searchsorted(np.sort(low), high - 2 * eps, side="left") - narrow
+    return may_exceed < k, surely_exceed >= k
+
+
+def _signed_intervals(state, k, which):
+    """Centres and half widths, signed so that the highest are sought, and the threshold.
+
+    The threshold lies halfway between the k-th centre and the next.
+    """
+    sign = 1 if which == "highest" else -1
+    centre = (state.ci_low + state.ci_high) / (2 * sign)
+    return centre, (state.ci_high - state.ci_low) / 2, np.sort(centre)[[-k - 1, -k]].mean()
+
+
+def tied_filters(state, k, which, eps):
+    """How many filters outside a decided set lie within 2 eps of its last member."""
+    centre, _, _ = _signed_intervals(state, k, which)
+    last = centre[state.status == "top"].min()
+    return int((centre[state.status == "rest"] >= last - 2 * eps).sum())
+
+
+def rounds_to_decide(state, k, which, eps, delta, singles=None):
+    """Rounds that the set takes in all with bound="sequence", if means and variances stay.
+
+    Args:
+        state: Estimate.
+        k: int, size of the set.
+        which: "lowest" or "highest".
+        eps: tolerance, in units of V.
+        delta: error probability of all intervals together.
+        singles: int, samples a round; None if each active filter is sampled in every round.
+
+    Returns:
+        A float, or None if the set is decided, a filter has under ten samples, or no number of
+        samples up to 1e9 would decide.
+    """
+    if not state.active.any() or state.samples[state.active].min() < 10:
+        return None
+    centre, _, threshold = _signed_intervals(state, k, which)
+    reach = abs(state.limits).max(0)
+    t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None, None]  # (T, 1, 1)
+    steps = np.diff(t, axis=0, prepend=0)
+    variance = state.m2 / (np.maximum(state.counts, 2) - 1) / reach**2
+    bet, psi = _bet(1 / t + variance, t, variance.size, delta)
+    half = np.log(2 * variance.size / delta) + np.cumsum(steps * psi * variance, 0)
+    half = (reach * half / np.cumsum(steps * bet, 0)).sum(1)  # (T, n): parts with t samples each
+    clear = half <= abs(centre - threshold) + eps
+    needed = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0, 0], np.inf)
+    missing = np.where(state.active, np.maximum(needed - state.samples, 0), 0)
+    rounds = state.rounds + max(missing.max(), missing.sum() / singles if singles else 0)
+    return float(rounds) if np.isfinite(rounds) else None

@@ -1,0 +1,107 @@
+"""MNIST's files."""
+
+import gzip
+import struct
+
+from common.settings import InputError
+
+import numpy as np
+import pytest
+
+from readers.digits import mnist
+
+
+def write_idx(path, magic, array):
+    opener = gzip.open if path.name.endswith(".gz") else open
+    with opener(path, "wb") as file:
+        file.write(struct.pack(f">{1 + array.ndim}i", magic, *array.shape) + array.tobytes())
+
+
+def write_mnist(folder, images, labels, source="t10k"):
+    """Images compressed, labels not: both forms are read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_idx(folder / f"{source}-images-idx3-ubyte.gz", 0x803, images)
+    write_idx(folder / f"{source}-labels-idx1-ubyte", 0x801, labels)
+
+
+@pytest.fixture
+def digits():
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    return images, np.arange(20, dtype=np.uint8) % 10
+
+
+def test_test_images_are_halved_by_class(tmp_path, digits):
+    write_mnist(tmp_path / "mnist", *digits)
+    halves = [mnist(tmp_path, purpose, 28) for purpose in ("values", "report")]
+    for half in halves:
+        assert sorted(half.label.tolist()) == list(range(10))
+    label_of = {image.tobytes(): label for image, label in zip(*digits)}
+    for half in halves:
+        assert (half.images[:, 0] == half.images[:, 2]).all() and (half.group == -1).all()
+        for image, label in zip(half.images[:, 2], half.label.tolist()):
+            assert label_of.pop(image.numpy().tobytes()) == label
+    assert not label_of
+
+
+def test_training_images_are_all_taken(tmp_path, digits):
+    write_mnist(tmp_path / "mnist", *digits, source="train")
+    data = mnist(tmp_path, "train", 28)
+    assert (data.images[:, 1].numpy() == digits[0]).all()
+    assert data.label.tolist() == digits[1].tolist()
+
+
+def test_training_table_stands_in_for_the_training_images(tmp_path, digits):
+    rows = np.column_stack([digits[0].reshape(20, -1), digits[1]]).astype(int)
+    (tmp_path / "mnist").mkdir()
+    path = tmp_path / "mnist" / "mnist_5k.csv.gz"
+    np.savetxt(path, rows, fmt="%d", delimiter=",")
+    data = mnist(tmp_path, "train", 28)
+    assert (data.images[:, 0].numpy() == digits[0]).all()
+    assert data.label.tolist() == digits[1].tolist()
+    np.savetxt(path, rows[:, 1:], fmt="%d", delimiter=",")
+    with pytest.raises(InputError, match="must hold 784 pixels and a label"):
+        mnist(tmp_path, "train", 28)
+    write_mnist(tmp_path / "mnist", digits[0][:4], digits[1][:4], source="train")
+    assert len(mnist(tmp_path, "train", 28).label) == 4  # MNIST's own files go first
+
+
+def test_digits_are_enlarged(tmp_path, digits):
+    write_mnist(tmp_path / "mnist", np.full_like(digits[0], 7), digits[1])
+    data = mnist(tmp_path, "values", 64)
+    assert data.images.shape == (20, 3, 64, 64) and (data.images == 7).all()
+
+
+def test_missing_files(tmp_path, digits):
+    with pytest.raises(InputError, match="no such folder; .* --TASK=folder --DRAW=toy"):
+        mnist(tmp_path, "values", 28)
+    write_mnist(tmp_path / "mnist", *digits)
+    with pytest.raises(InputError, match="neither train-images-idx3-ubyte nor"):
+        mnist(tmp_path, "train", 28)
+
+
+def cut_file(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize("damage", [cut_file, lambda path: path.write_bytes(b"no digits")])
+def test_damaged_files(tmp_path, digits, name, damage):
+    write_mnist(tmp_path / "mnist", *digits)
+    damage(tmp_path / "mnist" / name)
+    with pytest.raises(InputError, match=f"{name} is damaged .* download it again"):
+        mnist(tmp_path, "values", 28)
+
+
+@pytest.mark.parametrize(
+    "images, labels, words",
+    [
+        (np.zeros((20, 27, 28)), np.arange(20) % 10, "no idx file of this shape"),
+        (np.zeros((20, 28, 28)), np.arange(19) % 10, "20 images and 19 labels"),
+        (np.zeros((20, 28, 28)), np.arange(20), "from 0 to 9"),
+        (np.zeros((1, 28, 28)), np.zeros(1), "1 images and 1 labels"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, images, labels, words):
+    write_mnist(tmp_path / "mnist", images.astype(np.uint8), labels.astype(np.uint8))
+    with pytest.raises(InputError, match=words):
+        mnist(tmp_path, "values", 28)

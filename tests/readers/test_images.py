@@ -1,0 +1,126 @@
+"""Decoding: framing, colour modes, and the cache."""
+
+import shutil
+
+from common.settings import InputError
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from readers import images
+from readers.images import Images, decode_images, read_image
+from tests.damage import JUNK, cut
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Five images of one colour each: 0, 10, 20, 30 and 40 of red."""
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (12, 8), (10 * number, 0, 255)).save(path)
+    return paths
+
+
+def test_take_rows():
+    data = Images(*(np.arange(5) + start for start in (0, 10, 20)))
+    taken = data.take(np.array([4, 0]))
+    assert [column.tolist() for column in taken] == [[4, 0], [14, 10], [24, 20]]
+
+
+def test_framing(tmp_path):
+    """Half red, half blue: the frame decides what is seen (but for resampling at its edge)."""
+    image = np.zeros((40, 80, 3), dtype=np.uint8)
+    image[:, :40, 0], image[:, 40:, 2] = 255, 255
+    Image.fromarray(image).save(tmp_path / "half.png")
+    red = read_image(tmp_path / "half.png", 16, (0, 0, 0.5, 1))
+    blue = read_image(tmp_path / "half.png", 16, (0.5, 0, 1, 1))
+    assert red.shape == (16, 16, 3) and red.dtype == np.uint8
+    assert (red[:, :-1] == [255, 0, 0]).all() and (blue[:, 1:] == [0, 0, 255]).all()
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200)])
+def test_a_number_as_frame_takes_a_centred_square(tmp_path, size):
+    image = Image.new("RGB", size)
+    x, y = (size[0] - 60) // 2, (size[1] - 60) // 2
+    image.paste((255, 255, 255), (x, y, x + 60, y + 60))
+    image.save(tmp_path / "wide.png")
+    assert (read_image(tmp_path / "wide.png", 10, 0.4) == 255).all()
+    whole = read_image(tmp_path / "wide.png", 100, 1.0)
+    assert (whole == 255).mean() == pytest.approx(0.36, abs=0.03)  # a square, not stretched
+    assert (whole == whole.transpose(1, 0, 2)).all()
+
+
+@pytest.mark.parametrize(
+    "name, mode",
+    [("0.jpg", "L"), ("0.jpg", "CMYK"), ("0.png", "P"), ("0.png", "LA"), ("0.png", "1")],
+)
+def test_other_colour_modes_are_read_as_rgb(tmp_path, recwarn, name, mode):
+    Image.new("RGB", (20, 20), (255, 255, 255)).convert(mode).save(tmp_path / name)
+    image = read_image(tmp_path / name, 16, WHOLE)
+    assert image.shape == (16, 16, 3) and image.min() > 250 and not recwarn.list
+
+
+@pytest.mark.parametrize("damage", [cut, JUNK, lambda path: path.write_bytes(b"")])
+def test_damaged_image(paths, cache, damage):
+    damage(paths[3])
+    with pytest.raises(InputError, match="3.png cannot be decoded .* replace it"):
+        decode_images("set", paths, 8, WHOLE)
+    assert list(cache.iterdir()) == []
+
+
+def test_images_keep_their_order(paths, monkeypatch):
+    monkeypatch.setattr(images, "CHUNK", 2)
+    decoded = decode_images("set", paths[::-1], 8, WHOLE)
+    assert decoded.shape == (5, 3, 8, 8)
+    assert decoded[:, 0, 4, 4].tolist() == [40, 30, 20, 10, 0]
+    assert (decoded[:, 2] == 255).all()
+
+
+def test_cache_is_reused(paths, cache, monkeypatch):
+    first = decode_images("set", paths, 8, WHOLE)
+    (file,) = cache.iterdir()
+    assert file.name.startswith("set-8px-") and file.suffix == ".npy"
+    monkeypatch.setattr(images, "read_image", None)
+    assert (decode_images("set", paths, 8, WHOLE) == first).all()
+
+
+def test_cache_notices_changes(paths, cache, tmp_path):
+    first = decode_images("set", paths, 8, WHOLE)
+    decode_images("set", paths, 9, WHOLE)
+    decode_images("set", paths, 8, (0.1, 0.1, 0.9, 0.9))
+    decode_images("set", paths[:4], 8, WHOLE)
+    moved = [shutil.copy2(path, tmp_path / f"copy{path.name}") for path in paths]
+    decode_images("set", moved, 8, WHOLE)
+    assert len(list(cache.iterdir())) == 5
+    Image.new("RGB", (12, 8), "lime").save(paths[0])
+    changed = decode_images("set", paths, 8, WHOLE)
+    assert len(list(cache.iterdir())) == 6
+    assert (changed[0, 1] == 255).all() and (changed[1:] == first[1:]).all()
+
+
+def test_name_of_the_cache_is_as_before(paths, cache, monkeypatch):
+    """Caches of the old layout stay valid: path, size and time of each file, size, and frame."""
+    import hashlib
+    import json
+
+    decode_images("set", paths, 8, WHOLE)
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    key = hashlib.sha256(json.dumps([stats, 8, WHOLE]).encode()).hexdigest()[:16]
+    assert [file.name for file in cache.iterdir()] == [f"set-8px-{key}.npy"]
+
+
+def test_damaged_cache(paths, cache):
+    decode_images("set", paths, 8, WHOLE)
+    (file,) = cache.iterdir()
+    JUNK(file)
+    with pytest.raises(InputError, match="is damaged; delete it"):
+        decode_images("set", paths, 8, WHOLE)

@@ -1,0 +1,174 @@
+"""The lines that eval.py prints, word for word; the names of methods, scores and sets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from report import findings, labels
+
+DRAWN = {"fairface": "balanced drawings", "celeba": "unbalanced drawings"}
+
+
+@pytest.mark.parametrize(
+    "method, which, label",
+    [
+        ("shapley", "lowest", "lowest values removed"),
+        ("shapley", "highest", "highest values removed"),
+        ("shapley+threshold", "lowest", "lowest values removed and threshold"),
+        ("threshold", "lowest", "threshold shifted"),
+        ("threshold", "highest", "threshold shifted"),
+        ("nothing", "highest", "nothing removed"),
+        ("l2_norm", "lowest", "smallest weights removed"),
+        ("l2_norm", "highest", "largest weights removed"),
+        ("mean_activation", "highest", "most active removed"),
+        ("greedy", "highest", "greedy removal"),
+        ("values of auc", "lowest", "values of auc"),
+        ("values of auc+threshold", "lowest", "values of auc and threshold"),
+    ],
+)
+def test_method_label(method, which, label):
+    assert labels.method_label(method, which) == label
+    if which == "lowest":
+        assert labels.method_label(method) == label
+
+
+@pytest.mark.parametrize(
+    "split, group, label",
+    [
+        ("report", "all", "accuracy"),
+        ("report", "others", "accuracy on the other classes"),
+        ("report", "class star", "recall of star"),
+        ("report", "class class", "recall of class"),
+        ("attack", "success", "success of the attack"),
+        ("black box", "success", "success of the black-box attack"),
+        ("fresh attack", "success", "success of a fresh attack"),
+        ("no attack", "success", "unattacked, taken for the target"),
+    ],
+)
+def test_score_label(split, group, label):
+    assert labels.score_label(split, group) == label
+
+
+def test_labels_of_sets():
+    assert labels.fairface_label("report") == "FairFace report set"
+    assert labels.fairface_label("choose", DRAWN) == "balanced drawings choosing set"
+    assert labels.celeba_label("report") == "CelebA test set"
+    assert labels.celeba_label("choose", DRAWN) == "unbalanced drawings val set"
+
+
+# ----------------------------------------------------------------------------- faces
+
+
+def repair_tables(celeba="CelebA test"):
+    groups = ["black women", "balanced", "AUC black", celeba]
+    rows = [("nothing", 0.0, (0.5, 0.75, 0.8, 0.9)), ("shapley", 2.5, (0.61, 0.77, 0.85, 1.0))]
+    tables = []
+    for row, steps, values in rows:
+        table = pd.DataFrame({"group": groups, "value": values})
+        tables.append(table.assign(row=row, steps=steps))
+    change = pd.DataFrame({"group": groups, "change": [0.11, 0.02, 0.05, 0.1]})
+    change = change.assign(ci_low=change["change"] - 0.2, ci_high=change["change"] + 0.01)
+    names = ["shapley against threshold", "shapley against nothing", "shapley against greedy"]
+    return pd.concat(tables, ignore_index=True), dict.fromkeys(names, change)
+
+
+def test_repair_lines():
+    lines = findings.repair_lines(*repair_tables(), "report")
+    change = (
+        "black women +11.0 (-9.0 to +12.0); balanced +2.0 (-18.0 to +3.0); "
+        "AUC black +5.0 (-15.0 to +6.0); CelebA test set +10.0 (-10.0 to +11.0)"
+    )
+    assert lines == [
+        "Scores in % on the report set of FairFace, and accuracy on the test set of CelebA.",
+        "In brackets: filters removed, or epochs of fine-tuning. Their number, and the shift of",
+        '"... and threshold", were chosen on the choosing set.',
+        "",
+        "                             black women  balanced  AUC black  CelebA test set\n"
+        "nothing removed (0)                 50.0      75.0       80.0             90.0\n"
+        "lowest values removed (2.5)         61.0      77.0       85.0            100.0",
+        "",
+        "Changes in points, with 95 % intervals over the images:",
+        "",
+        f"lowest values removed, against nothing removed: {change}",
+        f"lowest values removed, against threshold shifted: {change}",
+    ]
+
+
+def test_repair_lines_of_other_sets():
+    lines = findings.repair_lines(*repair_tables("CelebA val"), "choose", DRAWN)
+    assert lines[0] == (
+        "Scores in % on the choosing set of balanced drawings, and accuracy on the val set of "
+        "unbalanced drawings."
+    )
+    assert "unbalanced drawings val set" in lines[4].splitlines()[0]
+    assert lines[-1].endswith("; unbalanced drawings val set +10.0 (-10.0 to +11.0)")
+
+
+def test_removal_lines():
+    certified = np.array([True, False, True])
+    assert findings.removal_lines(certified, 9, 100) == [
+        "",
+        "Of the negative filters removed (3), 2 are certified by mab.py's intervals to be among "
+        "the 100 lowest; the others are a best guess.",
+    ]
+    nobody = certified[:0]
+    for n_negative, words in ((1, "No removal improves balanced accuracy"), (0, "nothing to remo")):
+        blank, line = findings.removal_lines(nobody, n_negative, 100)
+        assert blank == "" and words in line and line.endswith("No removal is made.")
+
+
+def test_opening_lines():
+    openings = [{"when": "Monday"}, {"when": "Tuesday"}]
+    assert findings.opening_lines(openings[:1]) == findings.opening_lines([]) == []
+    (line,) = findings.opening_lines(openings)
+    assert "opened 2 times here, first Monday:" in line
+
+
+# ----------------------------------------------------------------------------- other tasks
+
+
+def removal_tables(steps=(0, 4)):
+    table, changes = [], []
+    for method, values in (("shapley", (0.9, 0.1)), ("l2_norm", (0.9, 0.8)), ("greedy", (0.9,))):
+        for step, value in zip(steps, values):
+            table.append((method, step, "report", "all", value))
+            if method != "shapley":
+                changes.append((method, step, "report", "all", 0.1 - value, -0.75, -0.6))
+    keys = ["method", "n_removed", "split", "group"]
+    return (
+        pd.DataFrame(table, columns=[*keys, "value"]),
+        pd.DataFrame(changes, columns=["before", *keys[1:], "change", "ci_low", "ci_high"]),
+    )
+
+
+def test_responsible_lines():
+    record = {"run": {"WHICH": "highest"}, "told": "report"}
+    shares = {0.001: 0.126, 0.2: 1.1}
+    assert findings.responsible_lines(*removal_tables(), shares, record, 4) == [
+        "In %, on the images of the report set, after so many filters were removed:",
+        "",
+        "                                      0     4\n"
+        "accuracy: highest values removed   90.0  10.0\n"
+        "accuracy: largest weights removed  90.0  80.0\n"
+        "accuracy: greedy removal           90.0      ",
+        "",
+        "4 filters removed, in points, with 95 % intervals:",
+        "",
+        "accuracy: highest values removed, against largest weights removed: -70.0 (-75.0 to -60.0)",
+        "",
+        "Of the sum of all values, the highest 0.1% of the filters hold 13%, 20.0% of the filters "
+        "hold 110%.",
+    ]
+
+
+def test_responsible_lines_of_fewer_filters():
+    record = {"run": {"WHICH": "lowest"}, "told": "values"}
+    lines = findings.responsible_lines(*removal_tables(), {}, record, 5)
+    assert lines[0].startswith("In %, on the images of the values, which is optimistic, after")
+    assert lines[3:5] == [
+        "",
+        "No more are removed, although MAX_REMOVED=5: no other value has the sign of the set of "
+        "interest.",
+    ]
+    assert lines[-1].startswith("accuracy: lowest values removed, against smallest weights removed")
+    assert len(lines) == 9

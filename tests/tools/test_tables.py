@@ -1,0 +1,194 @@
+"""Tables and figures of the pages are those of the records, and follow from made-up ones."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from datasets import GROUP_NAMES
+from tests.conftest import REPOSITORY
+from tools import claims, recorded, table_performance, tables
+from tools.figures import FIGURE_FOLDERS, draw_figures, source_hash
+from tools.overview import ROWS, draw_overview
+from tools.table_repair import repair_table
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in REPOSITORY.glob("docs/*.md"))]
+
+
+@pytest.fixture
+def in_repository(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+
+
+def save_json(path, record):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+# ----------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_those_of_the_records(page, in_repository):
+    text = (REPOSITORY / page).read_text()
+    assert len(tables.MARKS.findall(text)) == text.splitlines().count("<!-- end -->")
+    assert tables.update_tables(text) == text, "run python -m tools.tables"
+
+
+def test_every_table_is_on_a_page(in_repository):
+    texts = [(REPOSITORY / page).read_text() for page in tables.pages()]
+    assert {name for text in texts for name, _ in tables.MARKS.findall(text)} == set(tables.TABLES)
+    assert tables.pages() == PAGES
+
+
+def test_a_changed_number_is_noticed(in_repository):
+    text = (REPOSITORY / "README.md").read_text()
+    number = re.search(r"\d\d\.\d \(", text)[0]
+    changed = text.replace(number, "99.9 (", 1)
+    assert changed != text and tables.update_tables(changed) == text
+
+
+def test_what_is_outside_the_marks_stays(monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "made_up_table", lambda folder: f"| {folder} |")
+    old = "a\n<!-- made_up_table(x/y) -->\nold\nold\n<!-- end -->\nb <!-- end -->"
+    new = "a\n<!-- made_up_table(x/y) -->\n| x/y |\n<!-- end -->\nb <!-- end -->"
+    assert tables.update_tables(old) == new
+
+
+def test_an_unknown_table_is_an_error():
+    with pytest.raises(KeyError):
+        tables.update_tables("<!-- no_such_table(cur_records) -->\n<!-- end -->")
+
+
+# ----------------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("folder", FIGURE_FOLDERS)
+def test_figures_are_those_of_the_records(folder, in_repository):
+    for name in draw_figures(folder):
+        with Image.open(f"{folder}/{name}.png") as image:
+            assert image.info["Source"] == source_hash(folder), "run python -m tools.tables"
+        assert (REPOSITORY / folder / f"{name}.pdf").exists()
+
+
+def test_a_changed_record_changes_the_hash(tmp_path):
+    for name in (".", "seed_1"):
+        folder = tmp_path / "records" / name
+        folder.mkdir(exist_ok=True, parents=True)
+        for file in ("eval.csv", "eval.json", "filters.csv"):
+            shutil.copy(REPOSITORY / "cur_records/demo" / file, folder)
+    before = source_hash(str(tmp_path / "records"))
+    assert source_hash(str(tmp_path / "records")) == before
+    changed = tmp_path / "records/seed_1/eval.csv"
+    changed.write_text(changed.read_text().replace("0", "1", 1))
+    assert source_hash(str(tmp_path / "records")) != before
+
+
+def repairs(scores):
+    """An eval.json of faces with {repair: accuracy of all groups}, the same for each group."""
+    rows = []
+    for repair, accuracy in scores.items():
+        row = {"row": repair, "ci_low": accuracy - 0.1, "ci_high": accuracy + 0.1}
+        extremes = ("worst", "gap", "equalised odds", "AUC white", "AUC black", "CelebA test")
+        for group in (*GROUP_NAMES, "balanced", *extremes):
+            rows.append(row | {"group": group, "value": accuracy})
+    return {"table": rows, "steps": {repair: [3] for repair in scores}, "changes": {}}
+
+
+def test_overview_shows_means_and_ranges(tmp_path):
+    for name, shift in ((".", 0), ("seed_1", 0.1), ("seed_2", 0.05)):
+        scores = {repair: 0.6 + 0.02 * number + shift for number, repair in enumerate(ROWS)}
+        save_json(tmp_path / name / "eval.json", repairs(scores))
+    groups, means = draw_overview(str(tmp_path)).axes
+    line, _, (bars,) = means.containers[0]
+    np.testing.assert_allclose(line.get_xdata(), [65, 67, 69, 71, 73])
+    first_bar = bars.get_segments()[0]
+    np.testing.assert_allclose(first_bar[:, 0], [60, 70])
+    assert len(groups.containers) == len(GROUP_NAMES)
+
+
+# ----------------------------------------------------------------------------- made-up records
+
+
+def test_repair_table_of_one_training_has_intervals(tmp_path):
+    save_json(tmp_path / "eval.json", repairs({"nothing": 0.5, "shapley": 0.75}))
+    lines = repair_table(str(tmp_path)).splitlines()
+    assert len(lines) == 4 and lines[3].startswith("| lowest values removed | 3 | 75.0 (65.0 to 85")
+
+
+def test_repair_table_of_several_trainings_has_ranges(tmp_path):
+    for name, accuracy in ((".", 0.5), ("seed_1", 0.6), ("seed_2", 0.7)):
+        save_json(tmp_path / name / "eval.json", repairs({"nothing": accuracy}))
+    cells = repair_table(str(tmp_path)).splitlines()[2].split(" | ")
+    assert cells[2] == "60.0 (50.0 to 70.0)"
+    assert cells[-1] == "60.0 |"  # CelebA: the mean alone
+
+
+def test_steps_are_means_over_trainings(tmp_path):
+    for name, steps in ((".", [2, 4]), ("seed_1", [9])):
+        save_json(tmp_path / name / "eval.json", {"steps": {"random": steps, "nothing": [0]}})
+    assert recorded.steps_text(str(tmp_path), "random") == "6 (3 to 9)"
+    assert recorded.steps_text(str(tmp_path), "nothing") == "0"
+
+
+@pytest.mark.parametrize(
+    "interval, above, expected",
+    [
+        ((0.5, 0.4, 0.6), True, "yes"),
+        ((0.2, 0.1, 0.25), True, "no"),
+        ((0.35, 0.2, 0.5), True, "on average yes, not for certain"),
+        ((0.25, 0.2, 0.5), True, "on average no, not for certain"),
+        ((0.2, 0.1, 0.25), False, "yes"),
+        ((0.5, 0.4, 0.6), False, "no"),
+        ((0.25, 0.2, 0.5), False, "on average yes, not for certain"),
+    ],
+)
+def test_verdict_goes_by_the_interval(interval, above, expected):
+    assert claims.verdict(*interval, 0.3, above=above) == expected
+
+
+def test_loss_is_newcombes():
+    index = pd.MultiIndex.from_tuples([("shapley", "report", "all", step) for step in (0, 5)])
+    columns = ["value", "ci_low", "ci_high"]
+    scores = pd.DataFrame([[0.9, 0.86, 0.93], [0.5, 0.42, 0.56]], index, columns)
+    lost, low, high = claims.loss(scores, 5)
+    assert lost == pytest.approx(0.4)
+    assert low == pytest.approx(0.4 - np.hypot(0.04, 0.06))
+    assert high == pytest.approx(0.4 + np.hypot(0.03, 0.08))
+
+
+def test_sampler_runs_compare_with_the_reference(tmp_path):
+    """A run whose values are 0.1 off everywhere, at a cost of 10 evaluations a guess."""
+    folder, values = tmp_path / "samplers", np.arange(200) / 100
+    save_json(tmp_path / "bench/squeezenet1_1_64px/bench.json", {"evaluations_a_guess": 10})
+    mab = {"evaluations": 500, "guesses": 3, "rounds": 7, "run": {"SAMPLER": "guided"}}
+    for name in ("reference", "guided_1"):
+        save_json(folder / name / "mab.json", mab)
+    counts = np.full((1, 200), 3)  # m2 = 6: a squared standard error of 6 / 2 / 3 = 1
+    arrays = {"values": values, "counts": counts, "m2": np.full((1, 200), 6.0)}
+    np.savez(folder / "reference/mab.npz", **arrays)
+    table = pd.DataFrame({"shapley": values + 0.1})
+    table.to_csv(folder / "guided_1/filters.csv", index=False)
+    (run,) = table_performance.sampler_runs(str(folder)).to_dict("records")
+    assert run["cost"] == 530 and not run["long"] and run["ranks"] == pytest.approx(1)
+    assert [run["lowest"], run["all"]] == pytest.approx([0.1**2 - 1] * 2)
+    assert run["hits 20"] == 20 and run["hits 100"] == 100
+
+
+def test_bench_table_says_what_was_not_timed(tmp_path):
+    times = {"plain_ms": 200.4, "plain_in_parts_ms": 100.0, "naive_ms": 300.0, "earlier_ms": 900.0}
+    names = {"arch": "vgg16", "images": 8, "image_size": 64, "device": "cpu", "threads": 1}
+    share = {"shared_ms": 30.0, "suffix_share": 0.5, "images_at_once": 4, "spent": {"pooling": 0.2}}
+    save_json(tmp_path / "bench.json", times | names | share)
+    rows = dict(
+        line.strip("| ").split(" | ")
+        for line in table_performance.bench_table(str(tmp_path)).splitlines()
+    )
+    assert rows["the network as it is, all images at once"] == "200"
+    assert rows["**here**"] == "**30.0**" and rows["times as fast as the earlier way"] == "30"
+    assert rows["a guess of all filters' marginals at a coalition"] == "not timed"
+    assert rows["time / (share x plain forward in parts)"] == "0.60"

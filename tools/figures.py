@@ -1,0 +1,126 @@
+"""The figures of README.md and docs/, drawn from the records."""
+
+import glob
+import hashlib
+import os
+
+from common.records import load_csv, replace_file
+
+import numpy as np
+import pandas as pd
+
+from report import figures
+from tools.overview import draw_overview
+from tools.recorded import evaluation, standard_errors, trainings
+
+# Folders whose figures are drawn from their records.
+FIGURE_FOLDERS = [
+    "cur_records",
+    "cur_records/demo",
+    "cur_records/digits",
+    "cur_records/digits/attack",
+    "cur_records/celeba_attack",
+    "cur_records/signs",
+    "cur_records/signs_resnet18",
+]
+# What the figures of a folder are drawn from, in the folder of each training or class.
+SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz")
+
+
+def draw_figures(folder):
+    """The figures of a folder, {name: matplotlib Figure}.
+
+    Of one training they are those that eval.py draws; of several, means over the trainings.
+    """
+    if "classes" in evaluation(folder):  # a task other than faces
+        return _application_figures(folder)
+    return _repair_figures(folder)
+
+
+def _application_figures(folder):
+    values = _filters(folder)["shapley"].to_numpy()
+    shares = evaluation(folder)["concentration"]
+    curves, table, run = _application_records(folder)
+    drawn = {"eval": figures.responsible_curves(curves, table, run, values, shares)}
+    classes = sorted(glob.glob(f"{folder}/class_*"))
+    if classes:
+        drawn["classes"] = figures.class_panels([_application_records(name) for name in classes])
+    return drawn
+
+
+def _application_records(folder):
+    """The curves, the table of scores and mab.py's constants, of a task other than faces."""
+    record = evaluation(folder)
+    return pd.read_csv(f"{folder}/eval.csv"), pd.DataFrame(record["table"]), record["run"]
+
+
+def _repair_figures(folder):
+    names = trainings(folder)
+    runs = [pd.read_csv(f"{name}/eval.csv") for name in names]
+    evaluations = [evaluation(name) for name in names]
+    set_names = evaluations[0].get("data_names")  # of drawings
+    filters, removed = _valued_filters(folder, evaluations[0])
+    chosen = _mean_steps(evaluations)
+    drawn = {
+        "eval": figures.repair_curves(runs, chosen, "report", set_names),
+        "rivals": figures.rival_curves(runs, "report", set_names),
+        "values": figures.value_plot(filters, removed),
+    }
+    if len(runs) > 1:
+        layers = _filters(folder)["layer"].tolist()
+        removed = [record["removed_filters"] for record in evaluations]
+        drawn["layers"] = figures.layer_plot(layers, removed)
+        drawn["overview"] = draw_overview(folder)
+    if os.path.exists(f"{folder}/faces.npz"):
+        faces = np.load(f"{folder}/faces.npz")
+        drawn["faces"] = figures.face_grid(faces["images"], faces["captions"])
+    return drawn
+
+
+def _mean_steps(evaluations):
+    """Chosen number of filters of each repair, the mean over trainings: {repair: float}."""
+    means = {}
+    for row in evaluations[0]["steps"]:
+        means[row] = np.mean([np.mean(record["steps"][row]) for record in evaluations])
+    return means
+
+
+def _valued_filters(folder, record):
+    """The filters whose values the figure shows, and the numbers of those removed by them.
+
+    Values of the whole network, if there are any; filters.csv may be of values re-estimated.
+    """
+    if os.path.exists(f"{folder}/accuracy/filters.csv"):
+        filters = _filters(f"{folder}/accuracy")
+        order = np.argsort(filters["shapley"].to_numpy(), kind="stable")
+        return filters, filters.index[order[: record["steps"]["values of accuracy"][0]]]
+    filters = _filters(folder)
+    if "standard_error" not in filters:  # records made before that column
+        filters["standard_error"] = standard_errors(folder)
+    return filters, record["removed_filters"]
+
+
+def _filters(folder):
+    """The filters.csv of a folder, indexed by the filters' numbers."""
+    columns = ["filter", "shapley", "layer", "channel"]
+    return load_csv(f"{folder}/filters.csv", "mab.py", columns).set_index("filter")
+
+
+def source_hash(folder):
+    """A hash of the records behind the figures of a folder, which these carry: 16 digits."""
+    state = hashlib.sha256()
+    for name in [*trainings(folder), *sorted(glob.glob(f"{folder}/class_*"))]:
+        for source in SOURCES:
+            if os.path.exists(f"{name}/{source}"):
+                with open(f"{name}/{source}", "rb") as file:
+                    state.update(file.read())
+    return state.hexdigest()[:16]
+
+
+def write_figures(folder):
+    """Draw the figures of a folder and write them into it, as PNG and PDF."""
+    for name, figure in draw_figures(folder).items():
+        with replace_file(f"{folder}/{name}.png") as path:
+            figure.savefig(path, dpi=150, metadata={"Source": source_hash(folder)})
+        with replace_file(f"{folder}/{name}.pdf") as path:
+            figure.savefig(path, metadata={"CreationDate": None})  # same figure, same bytes

@@ -1,0 +1,69 @@
+"""Tables and figures of README.md and docs/, from the records in cur_records/.
+
+    python -m tools.tables
+
+A table stands between two marks, `<!-- name_table(folder) -->` and `<!-- end -->`: this
+replaces it. A test fails if a page or a figure differs from the records.
+"""
+
+import glob
+import re
+
+from common import settings
+from common.records import replace_file
+
+from tools import claims, studies, table_applications, table_performance, table_repair
+from tools.figures import FIGURE_FOLDERS, write_figures
+
+# Every table by its name: a function from a folder of records to Markdown.
+TABLES = {
+    "studies_table": studies.studies_table,
+    "headline_table": table_repair.headline_table,
+    "repair_table": table_repair.repair_table,
+    "change_table": table_repair.change_table,
+    "measures_table": table_repair.measures_table,
+    "framing_table": table_repair.framing_table,
+    "claims_table": claims.claims_table,
+    "application_claims_table": claims.application_claims_table,
+    "critical_table": table_applications.critical_table,
+    "concentration_table": table_applications.concentration_table,
+    "class_table": table_applications.class_table,
+    "attack_table": table_applications.attack_table,
+    "speed_table": table_performance.speed_table,
+    "bench_table": table_performance.bench_table,
+    "coverage_table": table_performance.coverage_table,
+    "sampler_table": table_performance.sampler_table,
+    "decision_table": table_performance.decision_table,
+}
+MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def pages():
+    """Paths of the pages that hold tables, relative to the repository."""
+    return ["README.md", *sorted(glob.glob("docs/*.md"))]
+
+
+def update_tables(text):
+    """The text of a page with each table made again. Raises KeyError: unknown table."""
+
+    def replace(match):
+        name, folder = match.groups()
+        return f"<!-- {name}({folder}) -->\n{TABLES[name](folder)}\n<!-- end -->"
+
+    return MARKS.sub(replace, text)
+
+
+def main():
+    """Write all pages and figures again."""
+    for path in pages():
+        with open(path) as file:
+            text = file.read()
+        updated = update_tables(text)
+        with replace_file(path) as temporary, open(temporary, "w") as file:
+            file.write(updated)
+    for folder in FIGURE_FOLDERS:
+        write_figures(folder)
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

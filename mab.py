@@ -303,11 +303,11 @@ class Search:
         if rounds != self.saved.tabled_rounds:
             self.save_tables()
         if rounds == self.rounds_before:
-            more = "MAX_ROUNDS" if STAGES == 1 else "STAGES"
+            budget = "MAX_ROUNDS" if STAGES == 1 else "STAGES"
             print(
                 f"No round was computed: {RECORDS_DIR}/mab.npz is of an earlier run that is "
-                f"complete. Raise {more} to go on with it, or give another --RECORDS_DIR to start "
-                "anew. It holds:"
+                f"complete. Raise {budget} to go on with it, or give another --RECORDS_DIR to "
+                "start anew. It holds:"
             )
         for line in summary_lines(self.stages, self.names, self.players, which_end(), RECORDS_DIR):
             print(line)

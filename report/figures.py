@@ -8,11 +8,12 @@ from report import panels
 from report.labels import fairface_label, method_label, score_label  # noqa: F401 (tools take both)
 
 FINE_TUNED = ("finetune", "finetune_head")  # paths of epochs, not of filters
+FEATURE_TEXT = 9  # points
 
 # ----------------------------------------------------------------------------- faces
 
 
-def repair_curves(runs, chosen, split, set_names=None):
+def repair_curves(runs, chosen, split, set_names=None, labels=None):
     """Accuracy of each group as filters go by value, without and with a shift of the threshold.
 
     Lines are means over runs, bands their range; of one run, Wilson intervals.
@@ -23,6 +24,7 @@ def repair_curves(runs, chosen, split, set_names=None):
         split: str, of FairFace: "report" or "choose".
         set_names: what to call the sets of faces, as "data_names" in eval.json; None: FairFace
             and CelebA.
+        labels: {method: str}, where it is not what method_label calls it.
 
     Returns:
         matplotlib Figure.
@@ -31,14 +33,14 @@ def repair_curves(runs, chosen, split, set_names=None):
     for axis, method in zip(axes, ("shapley", "shapley+threshold")):
         panels.draw_groups(axis, runs, method, split, GROUP_NAMES, set_names)
         panels.mark_chosen(axis, chosen[method])
-        axis.set_title(method_label(method), pad=18)
+        axis.set_title(method_label(method, names=labels), pad=18)
         panels.finish_axis(axis)
     axes[0].set(ylabel=f"accuracy, %\n({fairface_label(split, set_names)})")
     panels.add_legend_below(figure, axes, 5)
     return figure
 
 
-def rival_curves(runs, split, set_names=None):
+def rival_curves(runs, split, set_names=None, labels=None):
     """Balanced accuracy as filters go, by value and by rivals: means over runs.
 
     Arguments and result as in `repair_curves`.
@@ -52,7 +54,7 @@ def rival_curves(runs, split, set_names=None):
             name, plus, _ = method.partition("+")
             if bool(plus) == bool(ending) and name not in FINE_TUNED:
                 drawn.append(method)
-        panels.draw_rivals(axis, runs, drawn, split)
+        panels.draw_rivals(axis, runs, drawn, split, labels)
         axis.set(title=title)
         panels.finish_axis(axis)
     label = fairface_label(split, set_names)
@@ -134,7 +136,7 @@ def value_plot(filters, removed):
     grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 0.9, 1))
     by_value = filters.iloc[np.argsort(filters["shapley"].to_numpy(), kind="stable")]
     panels.draw_values(figure.add_subplot(grid[:, 0]), by_value, removed)
-    bars = " (bars: standard error, if known)" if panels.has_errors(by_value) else ""
+    bars = " (bars: one standard error)" if panels.has_errors(by_value) else ""
     ends = {"highest": by_value[-panels.ENDS :], "lowest": by_value[: panels.ENDS]}
     for row, (name, rows) in enumerate(ends.items()):
         title = f"the {len(rows)} {name}{bars}"
@@ -181,14 +183,14 @@ def feature_grid(pictures, images, labels, rows):
         matplotlib Figure.
     """
     columns = 1 + images.shape[1]
-    figure = Figure(figsize=(1.3 * columns, 1.6 * len(rows) + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.9 * columns, 2.3 * len(rows)), layout="constrained")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for number, part in enumerate(parts):
-        part.suptitle(filter_title(rows.iloc[number]), fontsize=8, x=0.02, ha="left")
+        part.suptitle(filter_title(rows.iloc[number]), fontsize=FEATURE_TEXT, x=0.02, ha="left")
         shown = [pictures[number], *images[number]]
         captions = ["maximised", *labels[number]]
         for axis, image, caption in zip(part.subplots(1, columns), shown, captions):
-            axis.imshow(image)
-            axis.set_xlabel(caption, fontsize=panels.SMALL)
+            axis.imshow(image, interpolation="bicubic")
+            axis.set_xlabel(caption, fontsize=FEATURE_TEXT)
             axis.set(xticks=[], yticks=[])
     return figure

@@ -8,6 +8,7 @@ from report.labels import (
     FAIRFACE_SPLITS,
     REAL_SETS,
     celeba_label,
+    group_label,
     method_label,
     score_label,
 )
@@ -55,7 +56,8 @@ def repair_lines(table, changes, split, set_names=None):
             groups = ["black women", "balanced", "AUC black", key]
             texts = metrics.format_percent(changes[name].set_index("group").loc[groups])
             after, before = map(method_label, name.split(" against "))
-            cells = [f"{group} {text}" for group, text in zip([*groups[:3], shown], texts)]
+            labels = [*map(group_label, groups[:3]), shown]
+            cells = [f"{label} {text}" for label, text in zip(labels, texts)]
             lines.append(f"{after}, against {before}: {'; '.join(cells)}")
     return lines
 
@@ -65,7 +67,7 @@ def _repair_table(table):
     wide = 100 * table.pivot_table(index="row", columns="group", values="value", sort=False)
     steps = table.groupby("row")["steps"].first()
     wide.index = [f"{method_label(row)} ({steps[row]:g})" for row in wide.index]
-    return wide.rename_axis(columns=None)
+    return wide.rename(columns=group_label).rename_axis(columns=None)
 
 
 def removal_lines(certified, n_negative, k):

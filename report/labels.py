@@ -24,19 +24,33 @@ ATTACK_SCORES = {  # by split
     "fresh attack": "success of a fresh attack",
     "no attack": "unattacked, taken for the target",
 }
+RACES = ("white", "black")  # in records in small letters
 REAL_SETS = {"fairface": "FairFace", "celeba": "CelebA"}  # of records that name no others
 FAIRFACE_SPLITS = {"report": "report set", "choose": "choosing set"}
 CELEBA_SPLITS = {"report": "test", "choose": "val"}  # beside each of FairFace's
 
 
-def method_label(method, which="lowest"):
-    """A method as it is shown. which: "lowest" or "highest", the values that go first."""
+def method_label(method, which="lowest", names=None):
+    """A method as it is shown.
+
+    Args:
+        method: str, as in records.
+        which: "lowest" or "highest", the values that go first.
+        names: {method: label}, which precede METHODS.
+    """
     name, plus, _ = method.partition("+")
     if name == "threshold":
         return "threshold shifted"
     if which == "highest" and name in HIGHEST_FIRST:
         return HIGHEST_FIRST[name]
-    return METHODS.get(name, name) + (" and threshold" if plus else "")
+    return {**METHODS, **(names or {})}.get(name, name) + (" and threshold" if plus else "")
+
+
+def group_label(group):
+    """A score of faces as it is shown: "Black women", "AUC Black"."""
+    for race in RACES:
+        group = group.replace(race, race.capitalize())
+    return group
 
 
 def score_label(split, group):
@@ -59,5 +73,8 @@ def fairface_label(split, set_names=None):
 
 
 def celeba_label(split, set_names=None):
-    """The faces beside those, that the network was trained for: "CelebA test set"."""
+    """The faces like those that the network was trained on, as shown: "CelebA test set".
+
+    Arguments as in `fairface_label`.
+    """
     return f"{(set_names or REAL_SETS)['celeba']} {CELEBA_SPLITS[split]} set"

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from report.labels import celeba_label, method_label, score_label
+from report.labels import celeba_label, group_label, method_label, score_label
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osv^D<>Pd*X"
@@ -70,7 +70,7 @@ def draw_groups(axis, runs, method, split, groups, set_names=None):
     """Accuracies of groups, and that on CelebA, along one path. Arguments as in read_curve."""
     for line, name in zip(LINES, groups):
         steps, accuracy, low, high = read_curve(runs, method, split, name)
-        axis.plot(steps, accuracy, line, linewidth=1.8, label=name)
+        axis.plot(steps, accuracy, line, linewidth=1.8, label=group_label(name))
         axis.fill_between(steps, low, high, alpha=0.15)
     steps, accuracy, *_ = read_curve(runs, method, "celeba", "all")
     label = celeba_label(split, set_names)
@@ -85,10 +85,11 @@ def mark_chosen(axis, step):
     axis.annotate(f"chosen: {step:.3g}", **place, fontsize=8)
 
 
-def draw_rivals(axis, runs, methods, split):
+def draw_rivals(axis, runs, methods, split, labels=None):
     """Balanced accuracy along several paths; random orders as the range of all.
 
-    methods: names of paths, "random 0", ... among them; the other arguments as in read_curve.
+    methods: names of paths, "random 0", ... among them; labels: as "names" of method_label. The
+    other arguments as in read_curve.
     """
     names = [name for name in methods if not name.startswith("random")]
     random = [name for name in methods if name.startswith("random")]
@@ -105,9 +106,8 @@ def draw_rivals(axis, runs, methods, split):
             style = {"color": "black", "linestyle": "-", "linewidth": 2}
         spacing = (number % 5, max(1, len(steps) // 8))  # markers of rivals side by side
         marker = {"marker": MARKERS[number % len(MARKERS)], "markevery": spacing, "markersize": 5}
-        axis.plot(
-            steps, accuracy, label=method_label(name.removesuffix("+threshold")), **style, **marker
-        )
+        label = method_label(name.removesuffix("+threshold"), names=labels)
+        axis.plot(steps, accuracy, label=label, **style, **marker)
     axis.set(xlabel="filters removed")
 
 
@@ -237,7 +237,7 @@ def draw_values(axis, filters, removed):
     axis.plot(rank[~gone], values[~gone], ".", color="0.3", markersize=2, label="value")
     axis.plot(rank[gone], values[gone], "kx", markersize=6, label="removed")
     axis.axhline(0, color="0.6", linewidth=0.8)
-    margin = 0.1 * np.ptp(values)
+    margin = 0.1 * np.ptp(values) or 1.0  # they may all be 0
     axis.set(
         title=f"{(values < 0).sum():,} of {len(values):,} values are negative",
         xlabel="filters, sorted by value",

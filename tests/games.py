@@ -34,7 +34,7 @@ def additive(weights):
 
 
 def glove(n_left):
-    """Worth the number of pairs: the first `n_left` players own left gloves, the rest right ones."""
+    """Worth the number of pairs: the first `n_left` players own left gloves, the rest right."""
 
     def value(keep, round_seed):
         return np.minimum(keep[:, :n_left].sum(1), keep[:, n_left:].sum(1)).astype(float)

@@ -123,8 +123,8 @@ def test_one_class(script, copy):
     record = load_json(copy / "star/eval.json")
     assert set(record["removed_filters"]) <= set(players)
     table = scores(record, "method", "group", "n_removed")
-    star, others = table["shapley", "class star", 2], table["shapley", "others", 2]
-    assert table["shapley", "all", 2] == pytest.approx(0.1 * star + 0.9 * others)
+    star, rest = table["shapley", "class star", 2], table["shapley", "others", 2]
+    assert table["shapley", "all", 2] == pytest.approx(0.1 * star + 0.9 * rest)
 
 
 def test_going_on_with_other_players_is_refused(signs, script, copy):

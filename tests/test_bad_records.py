@@ -188,8 +188,8 @@ def test_rivals_and_fine_tuning_of_another_network(done, stops):
     path = done / "cur_records/rivals.npz"
     arrays = dict(np.load(path))
     run = json.loads(str(arrays.pop("run")))
-    others = {"network": "x", "images": "x", "MEASURE": "auc", "REMOVAL": "zero", "MAX_REMOVED": 1}
-    for name, value in others.items():
+    changes = {"network": "x", "images": "x", "MEASURE": "auc", "REMOVAL": "zero", "MAX_REMOVED": 1}
+    for name, value in changes.items():
         records.save({str(path): {"run": json.dumps(run | {name: value}), **arrays}})
         stops("eval.py", cwd=done, words=["rivals.npz", name])
     remove(path)

@@ -162,6 +162,31 @@ def test_what_does_not_matter_is_faded(small, images):
     assert corners.max() < 12 and inside.mean() > 2 * corners.mean()
 
 
+def test_excitation_is_the_raw_output_in_the_window(small, images):
+    filters = [2, 7]
+    evaluator, shown = Coalitions(small, SIZE), images[:2] / 255
+    both = excitations(evaluator, shown, filters)
+    raw = small.first(normalise(images[:2], "cpu"))  # below 0 too
+    expected = (pictures._window(raw[0, 2]) * raw[0, 2]).sum()
+    torch.testing.assert_close(both[0], expected)
+    for row, number in enumerate(filters):
+        torch.testing.assert_close(both[row], excitations(evaluator, shown[[row]], [number])[0])
+
+
+def test_pictures_have_the_contrast_of_the_images_and_a_half(small, images, monkeypatch):
+    monkeypatch.setattr(pictures, "FADED", 0)
+    spectrum = measure_spectrum(100 + images // 8)  # far from black and white
+    shown = maximise(Coalitions(small, SIZE), [1, 6], spectrum, 20, 0).astype(float)
+    assert shown.std() / (images // 8).float().std().item() == pytest.approx(1.5, abs=0.2)
+
+
+def test_every_step_sees_the_pictures_moved(small, images, monkeypatch):
+    moves, move = [], pictures._move
+    monkeypatch.setattr(pictures, "_move", lambda *given: moves.append(1) or move(*given))
+    maximise(Coalitions(small, SIZE), [1], measure_spectrum(images), 7, 0)
+    assert len(moves) == 7
+
+
 def test_pictures_depend_on_the_seed_alone(small, images):
     evaluator, spectrum = Coalitions(small, SIZE), measure_spectrum(images)
     first, again, another = (maximise(evaluator, [1], spectrum, 5, seed) for seed in (0, 0, 1))
@@ -176,6 +201,20 @@ def test_the_window_is_a_mean_about_the_middle(shape):
     assert window.max() == window[(shape[0] - 1) // 2, (shape[1] - 1) // 2]
     if shape == (7, 7):
         assert (window[2:5, 2:5].sum() > 0.7) and window[0, 0] < 1e-4
+
+
+def test_moves_go_to_all_sides(monkeypatch):
+    monkeypatch.setattr(pictures, "TURN", 0)
+    monkeypatch.setattr(pictures, "ZOOM", 0)
+    side = 32
+    dots = torch.zeros((400, 1, side, side))
+    dots[:, :, 15:17, 15:17] = 1
+    moved = pictures._move(dots, torch.Generator().manual_seed(0))[:, 0]
+    places = torch.arange(side) - 15.5
+    for axis in (1, 2):
+        offset = (moved.sum(axis) * places).sum(1) / moved.sum((1, 2))
+        assert offset.abs().max() <= side / 16 + 0.01
+        assert offset.min() < -1.8 and offset.max() > 1.8 and abs(offset.mean()) < 0.2
 
 
 def test_moves_are_small_and_differ(images, monkeypatch):

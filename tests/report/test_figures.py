@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from datasets import GROUP_NAMES
 from report import figures, panels
+from report.labels import group_label
 from report.metrics import wilson
 
 SMALLEST_TEXT = 7  # points
@@ -83,10 +84,10 @@ def test_curve_of_several_runs_goes_as_far_as_the_shortest():
 def test_repair_curves():
     run, chosen = run_of(), {"shapley": 2.0, "shapley+threshold": 1.25}
     figure = figures.repair_curves([run], chosen, "report")
-    assert check_readable(figure) == [*GROUP_NAMES, "CelebA test set"]
+    assert check_readable(figure) == [*map(group_label, GROUP_NAMES), "CelebA test set"]
     for axis, method in zip(figure.axes, chosen):
         rows = run.query("method == @method and group == 'black men'")
-        drawn = line(axis, "black men").get_ydata()
+        drawn = line(axis, "Black men").get_ydata()
         assert drawn.tolist() == pytest.approx((100 * rows["accuracy"]).tolist())
         assert axis.get_xlabel() == "filters removed, most negative first"
         texts = [text.get_text() for text in axis.texts]
@@ -94,6 +95,8 @@ def test_repair_curves():
     assert figure.axes[0].get_title() == "lowest values removed"
     assert figure.axes[1].get_title() == "lowest values removed and threshold"
     assert figure.axes[0].get_ylabel() == "accuracy, %\n(FairFace report set)"
+    named = figures.repair_curves([run], chosen, "report", labels={"shapley": "a name"})
+    assert [axis.get_title() for axis in named.axes] == ["a name", "a name and threshold"]
 
 
 def test_drawings_are_called_so():
@@ -111,6 +114,8 @@ def test_rival_curves():
     figure = figures.rival_curves(runs, "report")
     names = ["random filters, range of 4", "lowest values removed", "greedy removal"]
     assert check_readable(figure) == names
+    named = figures.rival_curves(runs, "report", labels={"shapley": "a name"})
+    assert check_readable(named) == [names[0], "a name", names[2]]
     assert figure.axes[0].get_ylabel() == "balanced accuracy, %\n(FairFace report set)"
     for axis, ending in zip(figure.axes, ("", "+threshold")):
         drawn = line(axis, "greedy removal").get_ydata()
@@ -247,7 +252,7 @@ def test_value_plot():
     widths = [segment[1, 0] - segment[0, 0] for segment in segments]
     expected = 2 * by_value["standard_error"].fillna(0)[:10]
     assert widths == pytest.approx(expected.tolist())
-    assert "standard error" in highest.get_title()
+    assert highest.get_title() == "the 10 highest (bars: one standard error)"
     assert names_on(layers) == ["first", "second"]
     counts = [bar.get_width() for bar in layers.patches]
     assert sum(counts) == 2
@@ -260,6 +265,15 @@ def test_value_plot_without_standard_errors(columns):
     check_readable(figure)
     values, highest, *_ = figure.axes
     assert not values.collections and highest.get_title() == "the 6 highest"
+
+
+@pytest.mark.filterwarnings("error")
+def test_value_plot_of_equal_values():
+    """As after rounds that were all truncated; without a warning on the user's screen."""
+    figure = figures.value_plot(filter_table().assign(shapley=0.0), [])
+    check_readable(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0 < high
 
 
 def test_value_plot_of_many_layers():

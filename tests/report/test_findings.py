@@ -49,6 +49,21 @@ def test_score_label(split, group, label):
     assert labels.score_label(split, group) == label
 
 
+def test_method_label_by_another_name():
+    names = {"shapley": "re-estimated values", "values of auc": "paper's recipe"}
+    assert labels.method_label("shapley+threshold", names=names) == (
+        "re-estimated values and threshold"
+    )
+    assert labels.method_label("values of auc", names=names) == "paper's recipe"
+    assert labels.method_label("greedy", names=names) == "greedy removal"
+
+
+def test_group_label():
+    groups = ["white men", "black women", "AUC black", "balanced", "CelebA test"]
+    shown = ["White men", "Black women", "AUC Black", "balanced", "CelebA test"]
+    assert [labels.group_label(group) for group in groups] == shown
+
+
 def test_labels_of_sets():
     assert labels.fairface_label("report") == "FairFace report set"
     assert labels.fairface_label("choose", DRAWN) == "balanced drawings choosing set"
@@ -75,15 +90,15 @@ def repair_tables(celeba="CelebA test"):
 def test_repair_lines():
     lines = findings.repair_lines(*repair_tables(), "report")
     change = (
-        "black women +11.0 (-9.0 to +12.0); balanced +2.0 (-18.0 to +3.0); "
-        "AUC black +5.0 (-15.0 to +6.0); CelebA test set +10.0 (-10.0 to +11.0)"
+        "Black women +11.0 (-9.0 to +12.0); balanced +2.0 (-18.0 to +3.0); "
+        "AUC Black +5.0 (-15.0 to +6.0); CelebA test set +10.0 (-10.0 to +11.0)"
     )
     assert lines == [
         "Scores in % on the report set of FairFace, and accuracy on the test set of CelebA.",
         "In brackets: filters removed, or epochs of fine-tuning. Their number, and the shift of",
         '"... and threshold", were chosen on the choosing set.',
         "",
-        "                             black women  balanced  AUC black  CelebA test set\n"
+        "                             Black women  balanced  AUC Black  CelebA test set\n"
         "nothing removed (0)                 50.0      75.0       80.0             90.0\n"
         "lowest values removed (2.5)         61.0      77.0       85.0            100.0",
         "",

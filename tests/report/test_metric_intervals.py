@@ -56,6 +56,18 @@ def test_intervals_of_one_training():
     assert table.loc["balanced", "ci_high"] == pytest.approx(0.65 + half, abs=0.006)
 
 
+def test_quantiles_of_the_bootstrap():
+    """Exactly: of margins without ties, each of whose resamples has another AUC."""
+    margins = np.random.default_rng(0).normal(0, 1, 200) + MALE
+    table = by_group(metrics.score_table([margins[None]], MALE, GROUP, seed=3))
+    scores = metrics.group_scores(margins, MALE, GROUP, resampled_weights(GROUP, 3))
+    for name in ("AUC white", "AUC black"):
+        assert len(np.unique(scores[name])) > 1000
+        interval = table.loc[name, ["ci_low", "ci_high"]].tolist()
+        expected = widened(table.loc[name, "value"], scores[name], 0)
+        assert interval == pytest.approx(expected, rel=1e-9)
+
+
 def test_interval_of_a_set_without_groups():
     table = metrics.score_table([margins_right_in_each(50, 40, 30, 10)[None]], MALE, NO_GROUP)
     assert table[["group", "n_images"]].values.tolist() == [["all", 200]]
@@ -208,6 +220,15 @@ def test_paired_difference_of_constant_sides_has_a_width():
     width = np.hypot(1 - low, high - 1)
     difference = metrics.paired_difference(*paired_sides(50, 0, 0, 0))
     assert difference == pytest.approx((0, -width, width))
+
+
+def test_paired_difference_from_a_constant_side():
+    """All right after, 30 of 50 before: no correlation, so the two widths add in quadrature."""
+    difference, low, high = metrics.paired_difference(*paired_sides(30, 20, 0, 0))
+    (p_low, _), (q_low, q_high) = metrics.wilson(50, 50), metrics.wilson(30, 50)
+    assert difference == pytest.approx(0.4)
+    assert 0.4 - low == pytest.approx(np.hypot(1 - p_low, q_high - 0.6))
+    assert high - 0.4 == pytest.approx(0.6 - q_low)
 
 
 def test_paired_difference_of_several_networks():

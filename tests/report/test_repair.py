@@ -76,10 +76,10 @@ def male_margins(monkeypatch):
 def test_follow_removals():
     order = np.array([3, 0])
     with tqdm(file=io.StringIO()) as bar:
-        found = repair.follow_removals(KnownEvaluator(), torch.zeros(5), order, NUMBERED, bar)
+        by_split = repair.follow_removals(KnownEvaluator(), torch.zeros(5), order, NUMBERED, bar)
         assert bar.n == 3 * 3 * 200  # three sets, three steps
-    assert list(found) == ["choose", "report", "celeba"]
-    for margins in found.values():
+    assert list(by_split) == ["choose", "report", "celeba"]
+    for margins in by_split.values():
         np.testing.assert_allclose(margins, known_margins(order), atol=1e-6)
 
 
@@ -88,11 +88,12 @@ def test_follow_repairs(male_margins):
     game = SimpleNamespace(evaluator=KnownEvaluator(), network=Scale(), device=torch.device("cpu"))
     states = [{"weight": torch.tensor(float(epoch))} for epoch in (1, 2)]
     orders = {"shapley": np.array([1, 2]), "greedy": np.array([4])}
-    found = repair.follow_repairs(game, torch.zeros(5), orders, {"finetune": states}, NUMBERED)
-    assert list(found) == ["shapley", "greedy", "finetune"]
+    finetuned = {"finetune": states}
+    by_path = repair.follow_repairs(game, torch.zeros(5), orders, finetuned, NUMBERED)
+    assert list(by_path) == ["shapley", "greedy", "finetune"]
     for name, order in orders.items():
-        np.testing.assert_allclose(found[name]["report"], known_margins(order), atol=1e-6)
-    for margins in found["finetune"].values():
+        np.testing.assert_allclose(by_path[name]["report"], known_margins(order), atol=1e-6)
+    for margins in by_path["finetune"].values():
         expected = [known_margins([])[0], SIGN, 2 * SIGN]
         np.testing.assert_allclose(margins, np.stack(expected), atol=1e-6)
     assert game.network.weight == 0  # a copy was trained
@@ -281,8 +282,8 @@ def test_examples_are_of_the_reported_split():
     rows = {row.name: row for row in result.rows}
     sides = (rows[name].stacked("report")[0] for name in ("nothing", "shapley"))
     images, captions = repair.example_faces(NUMBERED["report"], *sides)
-    found = result.examples()
-    assert np.array_equal(found[0], images) and found[1].tolist() == captions.tolist()
+    examples = result.examples()
+    assert np.array_equal(examples[0], images) and examples[1].tolist() == captions.tolist()
 
 
 def test_example_faces():

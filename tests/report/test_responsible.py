@@ -162,10 +162,10 @@ def test_attacked_sets(pairs):
 
 def test_black_box_set(pairs, monkeypatch):
     monkeypatch.setattr(responsible.model, "digest", lambda network: f"digest of {network}")
-    found = responsible.black_box_set(GAME, "other", "vgg16", DATA, 5)
+    result = responsible.black_box_set(GAME, "other", "vgg16", DATA, 5)
     assert pairs == [("other", "digest of other", 3, 5, "cpu", "attacking vgg16")]
-    assert torch.equal(found.images, DATA.images.flip(0))
-    assert found.label.tolist() == ((LABELS + 1) % 3).tolist()
+    assert torch.equal(result.images, DATA.images.flip(0))
+    assert result.label.tolist() == ((LABELS + 1) % 3).tolist()
 
 
 def test_classify():

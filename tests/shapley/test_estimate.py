@@ -105,6 +105,8 @@ def test_reliability_compares_noise_with_values():
     samples = random_samples(25, 2, 6)
     samples[1:, 0, 2] = np.nan  # of two filters there are too few samples
     samples[:, 1, 4] = np.nan
+    samples[:, 0, 5] = np.nan
+    samples[:2, 0, 5] = 0.1, 0.9  # two are enough
     state = sampled_state(samples, LIMITS, 0.05)
     enough = [0, 1, 3, 5]
     means, squares = per_mean(samples[..., enough], np.mean), per_mean(samples[..., enough], sem)

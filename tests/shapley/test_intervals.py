@@ -90,6 +90,13 @@ def test_without_two_samples_nothing_is_known(bound, rounds):
     assert (high - low == 2 * 5.5).all()  # the widths of the parts' ranges, on both sides
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_one_sample_says_nothing_even_at_low_confidence(rounds):
+    """Of one filter at delta = 0.9, the formula alone is narrower than the range at once."""
+    low, high = sequence(sampled_state(np.zeros((rounds, 1, 1)), (-1, 1), 0.9), 0.9)
+    assert (high - low == 2 * 2) if rounds == 1 else (high - low < 2)
+
+
 def test_no_part_is_farther_than_its_range(bound):
     """The second part has samples enough, the first only two, so its width bounds it."""
     samples = random_samples(4000, 2, N, 0)

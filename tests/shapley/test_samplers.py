@@ -121,6 +121,15 @@ def test_closed_forms_at_larger_n(value, expected, sampler):
     assert np.all(abs(state.values - expected) <= 5 * errors + 1e-12)
 
 
+def test_values_may_be_whether_a_vote_is_won(sampler):
+    """V as bool, which numpy does not subtract."""
+    weights = np.array([4, 3, 2, 1])
+    state = estimate(lambda keep, seed: keep @ weights > 5, 4, rounds=20, sampler=sampler)
+    expected = estimate(majority(weights, 5), 4, rounds=20, sampler=sampler)
+    assert_same_state(state, expected)
+    assert state.values.any()
+
+
 def test_marginals_of_the_papers_orders_add_up():
     """Those of one order add up to V of all players, less V of none."""
     value, everyone = airport(np.arange(1.0, 61)), np.ones((1, 60), dtype=bool)

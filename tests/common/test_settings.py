@@ -1,0 +1,261 @@
+"""Constants from the command line, and how a script ends."""
+
+import os
+import subprocess
+import sys
+
+from common import settings
+from common.settings import (
+    InputError,
+    apply_arguments,
+    constants_of,
+    format_value,
+    require,
+    usage,
+    weights_path,
+)
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.damage import check_message
+
+SCRIPT = {
+    "__doc__": "\nA script.\n",
+    "__name__": "__main__",
+    "COUNT": 3,
+    "SHARE": 0.5,
+    "NAME": "x",
+    "WHETHER": False,
+    "FRAME": (0.0, 1.0),
+    "SIZES": (1, 2),
+    "lower": 1,
+    "MODULE": os,
+    "NOTHING": None,
+}
+
+
+@pytest.fixture
+def namespace():
+    """The globals of a script."""
+    return dict(SCRIPT)
+
+
+def test_constants_are_upper_case_and_plain(namespace):
+    names = ["COUNT", "SHARE", "NAME", "WHETHER", "FRAME", "SIZES"]
+    assert constants_of(namespace) == {name: SCRIPT[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    "argument, name, value",
+    [
+        ("--COUNT=12", "COUNT", 12),
+        ("--COUNT=-1", "COUNT", -1),
+        ("--SHARE=1", "SHARE", 1.0),
+        ("--SHARE=1e-3", "SHARE", 0.001),
+        ("--NAME=", "NAME", ""),
+        ("--NAME=a=b", "NAME", "a=b"),
+        ("--WHETHER=True", "WHETHER", True),
+        ("--WHETHER=False", "WHETHER", False),
+        ("--FRAME=0.25,1", "FRAME", (0.25, 1.0)),
+        ("--FRAME=(0.25, 1)", "FRAME", (0.25, 1.0)),
+        ("--SIZES=3,4", "SIZES", (3, 4)),
+    ],
+)
+def test_a_value_takes_the_type_of_the_default(namespace, argument, name, value):
+    apply_arguments(namespace, [argument])
+    assert namespace[name] == value and type(namespace[name]) is type(value)
+    assert {**namespace, name: SCRIPT[name]} == SCRIPT  # all others are as they were
+
+
+def test_the_last_of_several_counts(namespace):
+    apply_arguments(namespace, ["--COUNT=1", "--NAME=y", "--COUNT=2"])
+    assert (namespace["COUNT"], namespace["NAME"]) == (2, "y")
+
+
+@pytest.mark.parametrize(
+    "argument, example",
+    [
+        ("--COUNT=x", "3 (int)"),
+        ("--COUNT=0.5", "3 (int)"),
+        ("--SHARE=half", "0.5 (float)"),
+        ("--SHARE=nan", "0.5 (float)"),
+        ("--SHARE=inf", "0.5 (float)"),
+        ("--WHETHER=1", "False (bool)"),
+        ("--WHETHER=true", "False (bool)"),
+        ("--FRAME=0,1,2", "0.0,1.0 (tuple)"),
+        ("--FRAME=0", "0.0,1.0 (tuple)"),
+        ("--SIZES=1.5,2", "1,2 (tuple)"),
+    ],
+)
+def test_values_of_another_type(namespace, argument, example):
+    with pytest.raises(InputError) as refusal:
+        apply_arguments(namespace, [argument])
+    assert str(refusal.value) == f"{argument}: should look like {example}"
+
+
+@pytest.mark.parametrize("argument", ["COUNT=1", "--COUNT", "-COUNT=1", "1"])
+def test_arguments_that_are_none(namespace, argument):
+    with pytest.raises(InputError) as refusal:
+        apply_arguments(namespace, [argument])
+    expected = f"{argument}: give constants as --NAME=value; --help lists them"
+    assert str(refusal.value) == expected
+
+
+@pytest.mark.parametrize("name", ["count", "lower", "MODULE", "NOTHING", "OTHER", "__doc__"])
+def test_names_that_are_no_constants(namespace, name):
+    with pytest.raises(InputError, match=f"--{name}: no such constant; --help lists them"):
+        apply_arguments(namespace, [f"--{name}=1"])
+
+
+def test_require():
+    require("COUNT", 3, True, "anything")
+    with pytest.raises(InputError) as refusal:
+        require("FRAME", (0.0, 2.0), False, "from 0 to 1")
+    assert str(refusal.value) == "--FRAME=0.0,2.0: must be from 0 to 1"
+
+
+def test_usage_lists_constants_with_their_values(namespace):
+    assert usage(namespace) == (
+        "A script.\n\nconstants:\n  --COUNT=3\n  --SHARE=0.5\n  --NAME=x\n  --WHETHER=False\n"
+        "  --FRAME=0.0,1.0\n  --SIZES=1,2"
+    )
+    assert usage({"__doc__": None, "COUNT": 1}) == "\n\nconstants:\n  --COUNT=1"
+
+
+def test_values_are_shown_as_they_are_given():
+    assert [format_value(value) for value in ((1, 2.5), "x", 3)] == ["1,2.5", "x", 3]
+
+
+def test_the_network_lies_beside_the_scripts_or_with_its_records():
+    assert weights_path("cur_records") == "squeezenet.pth"
+    assert weights_path("records/x") == os.path.join("records/x", "squeezenet.pth")
+
+
+# ----------------------------------------------------------------------------- run
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+    """A function that runs main() with arguments: (exit status, stdout, stderr)."""
+
+    def start(main, namespace, *arguments):
+        monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+        try:
+            settings.run(main, namespace)
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return start
+
+
+def raiser(error):
+    """A main() that raises an error."""
+
+    def main():
+        raise error
+
+    return main
+
+
+def test_main_sees_the_constants(start, namespace):
+    counts = []
+    result = start(lambda: counts.append(namespace["COUNT"]), namespace, "--COUNT=7")
+    assert result == (0, "", "") and counts == [7]
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h"])
+def test_help_runs_nothing(start, namespace, argument):
+    status, text, errors = start(raiser(AssertionError), namespace, "--COUNT=x", argument)
+    assert (status, errors) == (0, "") and "  --COUNT=3\n" in text
+
+
+def test_bad_input_is_one_line_and_status_2(start, namespace):
+    error = InputError("a file\n  is missing;\nrun it first")
+    assert start(raiser(error), namespace) == (2, "", "a file is missing; run it first\n")
+    assert start(raiser(AssertionError), namespace, "--COUNT=x")[0] == 2
+
+
+def test_errors_of_the_disk_are_bad_input_too(start, namespace):
+    status, _, line = start(raiser(PermissionError(13, "Permission denied", "/x/y")), namespace)
+    assert status == 2 and line.startswith("/x/y: Permission denied; give another --DATA_DIR")
+    check_message(line.strip(), "/x/y", "RECORDS_DIR")
+    assert start(raiser(OSError("no space")), namespace)[2].startswith("disk: no space; give")
+
+
+def test_an_interruption_is_status_130(start, namespace):
+    status, _, line = start(raiser(KeyboardInterrupt()), namespace)
+    expected = "\nInterrupted. The same command goes on from the last saved state.\n"
+    assert (status, line) == (130, expected)
+
+
+def test_errors_of_the_program_are_not_hidden(start, namespace):
+    with pytest.raises(KeyError):
+        start(raiser(KeyError("x")), namespace)
+
+
+@pytest.mark.parametrize(
+    "constants, arguments, folder",
+    [
+        ({"TASK": "faces"}, (), "cur_records"),
+        ({"TASK": "mnist", "ARCH": "resnet18"}, (), "records/mnist_resnet18"),
+        ({"TASK": "faces"}, ("--TASK=celeba",), "records/celeba_squeezenet1_1"),
+        ({"TASK": "mnist"}, ("--RECORDS_DIR=x",), "x"),
+        ({"TASK": "mnist"}, ("--RECORDS_DIR=cur_records",), "cur_records"),
+        ({}, (), "cur_records"),
+    ],
+)
+def test_tasks_other_than_faces_have_their_own_records(start, constants, arguments, folder):
+    namespace, folders = {"RECORDS_DIR": "cur_records", **constants}, []
+    start(lambda: folders.append(namespace["RECORDS_DIR"]), namespace, *arguments)
+    assert folders == [folder]
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("TASK", "letters", ["must be faces, celeba, mnist or folder"]),
+        ("IMAGE_SIZE", 31, ["at least 32 pixels"]),
+        ("SEED", -1, ["0 or more"]),
+        ("CELEBA_FRAME", (0.5, 0.0, 0.5, 1.0), ["left < right"]),
+        ("CELEBA_FRAME", (0.0, 0.5, 1.0, 0.5), ["top < bottom"]),
+        ("FAIRFACE_FRAME", (-0.1, 0.0, 1.0, 1.0), ["fractions"]),
+        ("FAIRFACE_FRAME", (0.0, -0.1, 1.0, 1.0), ["fractions"]),
+        ("FAIRFACE_FRAME", (0.0, 0.0, 1.1, 1.0), ["fractions"]),
+        ("FAIRFACE_FRAME", (0.0, 0.0, 1.0, 1.1), ["fractions"]),
+    ],
+)
+def test_shared_constants_are_checked(start, name, value, words):
+    status, _, line = start(raiser(AssertionError), {name: value})
+    assert status == 2 and line.startswith(f"--{name}={format_value(value)}: must be ")
+    assert all(word in line for word in words)
+
+
+def test_shared_constants_at_the_ends_of_their_ranges(start):
+    whole = (0.0, 0.0, 1.0, 1.0)
+    namespace = {"IMAGE_SIZE": 32, "SEED": 0, "CELEBA_FRAME": whole, "FAIRFACE_FRAME": whole}
+    assert start(lambda: None, namespace) == (0, "", "")
+
+
+# ----------------------------------------------------------------------------- OpenMP
+
+
+@pytest.mark.parametrize(
+    "outside, spin_count",
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_spin_for_a_short_time(outside, spin_count):
+    """Unless it is set outside."""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    code = "import os, common; print(os.environ.get('GOMP_SPINCOUNT'))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=environment | outside,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip() == spin_count, result.stderr

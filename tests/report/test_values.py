@@ -1,0 +1,400 @@
+"""The record of mab.py: written, resumed from, and read by those who remove filters."""
+
+import json
+from dataclasses import fields
+
+from common import records
+from common.settings import InputError
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from report.values import (
+    SavedRun,
+    Stages,
+    highest_filters,
+    load_stages,
+    load_values,
+    save_stages,
+    save_tables,
+)
+from shapley.estimate import Estimate, reliability, standard_errors, truncated_share
+from shapley.intervals import rounds_to_decide
+from tests.games import assert_same_state, estimate, noisy
+
+N = 6  # players
+PLAYERS = np.array([0, 1, 2, 4, 5, 7])  # of 8 filters, two are spared
+NAMES = [("conv1", 0), ("conv1", 1), ("conv1", 2), *(("conv2", channel) for channel in range(5))]
+RUN = {
+    "network": "abc",
+    "images": "def",
+    "REMOVAL": "mean",
+    "FAIRFACE_FRAME": [0.0, 0.0, 1.0, 1.0],
+    "TOP_K": 2,
+    "WHICH": "lowest",
+    "BOUND": "sequence",
+    "MEASURE": "accuracy",
+    "SAMPLER": "shared",
+    "SINGLES": 5,
+    "EPS": 0.001,
+    "DELTA": 0.05,
+}
+
+
+def play(rounds=13, n=N, seed=0):
+    """The Estimate of a small game."""
+    value = noisy(np.linspace(-0.2, 0.3, n), 0.1, 0.2)
+    options = {"k": 2, "value_range": (-1, 1), "sampler": "shared", "singles": 5}
+    return estimate(value, n, rounds, seed=seed, truncation=0.0, window=2, **options)
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A game's Estimate after 13 rounds. Not to be changed."""
+    return play()
+
+
+def staged(state):
+    """Stages in which two filters were removed."""
+    return Stages(state, (3, 0), (-0.5, -0.4), rounds=20, evaluations=300, guesses=7)
+
+
+# ----------------------------------------------------------------------------- stages
+
+
+def test_totals_of_stages(state):
+    assert (Stages().number, Stages(rounds=3).total("rounds")) == (0, 3)
+    stages = staged(state)
+    assert stages.number == 2
+    assert stages.total("rounds") == 33
+    assert stages.total("evaluations") == 300 + state.evaluations
+    assert stages.total("guesses") == 7
+
+
+def test_values_of_removed_filters_are_their_last(state):
+    stages = staged(state)
+    assert stages.remaining(N).tolist() == [False, True, True, False, True, True]
+    expected = state.values.copy()
+    expected[3], expected[0] = -0.5, -0.4
+    assert stages.values().tolist() == expected.tolist()
+    assert state.values[3] != -0.5  # the Estimate is as it was
+
+
+def test_the_next_stage_removes_the_lowest_that_remains(state):
+    ranked = np.argsort(state.values)
+    first = Stages(state, guesses=4).next()
+    assert first.removed == (ranked[0],) and first.lowest == (state.values[ranked[0]],)
+    assert first.state is None and first.number == 1
+    assert (first.rounds, first.evaluations) == (13, state.evaluations)
+    assert first.guesses == 4 and type(first.removed[0]) is int
+    first.state = state  # the same values, in which the filter removed has the lowest still
+    second = first.next()
+    assert second.removed == (ranked[0], ranked[1]) and second.rounds == 26
+    assert second.lowest == (state.values[ranked[0]], state.values[ranked[1]])
+    assert type(second.lowest[1]) is float
+
+
+# ----------------------------------------------------------------------------- saving
+
+
+def test_saved_and_resumed(state, tmp_path):
+    stages = staged(state)
+    save_stages(str(tmp_path), stages, RUN, PLAYERS)
+    saved = load_stages(str(tmp_path), RUN, PLAYERS)
+    assert_same_state(saved.stages.state, state)
+    for field in fields(Stages):
+        if field.name != "state":
+            assert getattr(saved.stages, field.name) == getattr(stages, field.name)
+    assert (saved.seconds, saved.tabled_rounds) == (0.0, 0)  # no tables yet
+    assert type(saved.stages.removed[0]) is int and type(saved.stages.state.rounds) is int
+
+
+def test_keys_and_dtypes_of_mab_npz(state, tmp_path):
+    """Earlier records are resumed, so these must not change."""
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    arrays = records.load_npz(f"{tmp_path}/mab.npz", "mab.py")
+    head = ["run", "players", "removed", "lowest", "before"]
+    assert list(arrays) == head + [field.name for field in fields(Estimate)]
+    assert json.loads(str(arrays["run"])) == RUN
+    assert arrays["before"].tolist() == [0, 0, 0] and arrays["players"].tolist() == [*PLAYERS]
+    assert arrays["removed"].dtype == int and arrays["lowest"].dtype == float
+    assert len(arrays["removed"]) == len(arrays["lowest"]) == 0
+    save_stages(str(tmp_path), staged(state), RUN, PLAYERS)
+    arrays = records.load_npz(f"{tmp_path}/mab.npz", "mab.py")
+    assert arrays["before"].tolist() == [20, 300, 7]
+    assert arrays["removed"].tolist() == [3, 0] and arrays["lowest"].tolist() == [-0.5, -0.4]
+
+
+def test_without_a_record_a_run_begins(tmp_path):
+    saved = load_stages(str(tmp_path), RUN, PLAYERS)
+    assert saved == SavedRun(Stages(), 0.0, 0)
+
+
+def save_all(folder, stages, run=RUN):
+    save_stages(str(folder), stages, run, PLAYERS)
+    facts = {"constants": {"SEED": 3}, "seconds": 12.5}
+    save_tables(str(folder), stages, run, NAMES, PLAYERS, facts)
+
+
+def test_tables_are_those_of_the_estimate(state, tmp_path):
+    save_all(tmp_path, Stages(state))
+    table = pd.read_csv(tmp_path / "filters.csv")
+    assert table.columns.tolist() == [
+        "filter",
+        "layer",
+        "channel",
+        "shapley",
+        "ci_low",
+        "ci_high",
+        "samples",
+        "truncated",
+        "status",
+        "standard_error",
+    ]
+    assert table["filter"].tolist() == PLAYERS.tolist()
+    assert list(zip(table["layer"], table["channel"])) == [NAMES[player] for player in PLAYERS]
+    errors = standard_errors(state.counts, state.m2)
+    columns = {"shapley": state.values, "ci_low": state.ci_low, "ci_high": state.ci_high}
+    for name, expected in {**columns, "standard_error": errors}.items():
+        np.testing.assert_allclose(table[name], expected, rtol=1e-6)
+    np.testing.assert_allclose(table["truncated"], state.truncated, rtol=1e-6)
+    assert table["samples"].tolist() == state.samples.tolist()
+    assert table["status"].tolist() == state.status.tolist()
+    values = pd.read_pickle(tmp_path / "shapley_values.pkl")
+    assert isinstance(values, np.ndarray) and np.isnan(values[[3, 6]]).all() and len(values) == 8
+    assert values[PLAYERS].tolist() == state.values.tolist()
+
+
+def test_tables_know_nothing_of_intervals_of_removed_filters(state, tmp_path):
+    save_all(tmp_path, staged(state))
+    table = pd.read_csv(tmp_path / "filters.csv")
+    gone = [3, 0]
+    for name in ("ci_low", "ci_high", "standard_error"):
+        assert np.isnan(table[name][gone]).all() and not np.isnan(table[name].drop(gone)).any()
+    assert table["shapley"][gone].tolist() == [-0.5, -0.4]
+    assert (table["status"][gone] == "undecided").all()
+    assert pd.read_pickle(tmp_path / "shapley_values.pkl")[[4, 0]].tolist() == [-0.5, -0.4]
+
+
+def test_summary_in_mab_json(state, tmp_path):
+    state = play(n=N, seed=1)
+    state.status = np.array(["top", "undecided", "rest", "rest", "rest", "undecided"])
+    state.ci_low, state.ci_high = state.values - 0.1, state.values + 0.1
+    state.active[:4] = False
+    state.guesses = 5
+    save_all(tmp_path, staged(state))
+    record = json.loads((tmp_path / "mab.json").read_text())
+    assert list(record)[:2] == ["constants", "seconds"] and record["seconds"] == 12.5
+    forecast = rounds_to_decide(state, 2, "lowest", 0.001, 0.05, 5)
+    assert list(record)[2:] == [*expected_summary(state, forecast)]
+    for name, expected in expected_summary(state, forecast).items():
+        assert record[name] == pytest.approx(expected) and type(record[name]) is type(expected)
+
+
+def expected_summary(state, forecast):
+    """What mab.json says of two stages and this Estimate."""
+    return {
+        "stages": 3,
+        "removed": [3, 0],
+        "rounds": 33,
+        "evaluations": 300 + state.evaluations,
+        "guesses": 12,
+        "decided": False,
+        "filters": 6,
+        "certified": 1,
+        "ruled_out": 3,
+        "active": 2,
+        "negative": int(sum(state.values < 0)),
+        "reliability": reliability(state),
+        "intervals_below_0": int(sum(state.values < -0.1)),
+        "intervals_above_0": int(sum(state.values > 0.1)),
+        "widest_interval": 0.2,
+        "truncated_share": truncated_share(state),
+        "rounds_to_decide": forecast,
+    }
+
+
+def test_numbers_of_the_summary_at_0_are_on_neither_side(state, tmp_path):
+    state = play()
+    state.values[:] = [0, -1, 1, 1, -1, 0]
+    state.ci_low[:], state.ci_high[:] = [0, -2, 0.5, 0, -2, -1], [1, 0, 2, 2, -0.5, 0]
+    save_all(tmp_path, Stages(state))
+    record = json.loads((tmp_path / "mab.json").read_text())
+    names = ("negative", "intervals_below_0", "intervals_above_0", "decided")
+    assert [record[name] for name in names] == [2, 1, 1, False]
+
+
+# ----------------------------------------------------------------------------- resuming
+
+
+def test_seconds_and_rounds_of_the_tables_are_read(state, tmp_path):
+    save_all(tmp_path, Stages(state))
+    saved = load_stages(str(tmp_path), RUN, PLAYERS)
+    assert (saved.seconds, saved.tabled_rounds) == (12.5, 13)
+    assert type(saved.seconds) is float and type(saved.tabled_rounds) is int
+
+
+def edit_npz(folder, drop=(), **changes):
+    """Change arrays of mab.npz."""
+    path = f"{folder}/mab.npz"
+    arrays = records.load_npz(path, "mab.py") | changes
+    kept = {name: array for name, array in arrays.items() if name not in drop}
+    records.save({path: kept})
+    return path
+
+
+def test_records_without_players_are_of_all_filters(state, tmp_path):
+    save_stages(str(tmp_path), Stages(state), RUN, np.arange(N))
+    edit_npz(tmp_path, ["players"])
+    assert_same_state(load_stages(str(tmp_path), RUN, np.arange(N)).stages.state, state)
+    with pytest.raises(InputError, match="other filters were spared"):
+        load_stages(str(tmp_path), RUN, PLAYERS)
+
+
+def test_other_settings_are_named(state, tmp_path):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    run = RUN | {"EPS": 0.1, "BOUND": "clt", "ROUNDS_A_STAGE": 9}
+    with pytest.raises(InputError) as refusal:
+        load_stages(str(tmp_path), run, PLAYERS)
+    assert str(refusal.value) == (
+        f"{tmp_path}/mab.npz is of another run (BOUND=sequence there, clt now; EPS=0.001 there, "
+        "0.1 now; ROUNDS_A_STAGE=None there, 9 now); set them back to go on with it, "
+        "or give another --RECORDS_DIR to start anew"
+    )
+    with pytest.raises(InputError, match=r"another run \(other filters were spared\); set"):
+        load_stages(str(tmp_path), RUN, PLAYERS + 1)
+    del run["ROUNDS_A_STAGE"]
+    with pytest.raises(InputError, match=r"0.1 now; other filters were spared\); set"):
+        load_stages(str(tmp_path), run, PLAYERS + 1)
+
+
+def test_records_of_an_older_version(state, tmp_path):
+    older = {name: value for name, value in RUN.items() if name not in ("EPS", "DELTA")}
+    save_stages(str(tmp_path), Stages(state), older, PLAYERS)
+    with pytest.raises(InputError) as refusal:
+        load_stages(str(tmp_path), RUN, PLAYERS)
+    assert str(refusal.value) == (
+        f"{tmp_path}/mab.npz is of an older mab.py (it has no DELTA, EPS); "
+        "give another --RECORDS_DIR to start anew"
+    )
+
+
+DAMAGE = [
+    {"drop": ["run"]},
+    {"drop": ["values"]},
+    {"drop": ["removed"]},
+    {"drop": ["m2"]},
+    {"run": "[]"},
+    {"run": "no json"},
+    {"before": np.zeros(2, dtype=int)},
+    {"before": np.zeros(4, dtype=int)},
+    {"surplus": np.zeros(2)},
+    {"rounds": np.zeros(2)},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=str)
+def test_what_is_no_record_is_refused(state, tmp_path, damage):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    path = edit_npz(tmp_path, **damage)
+    with pytest.raises(InputError) as refusal:
+        load_stages(str(tmp_path), RUN, PLAYERS)
+    assert str(refusal.value) == (
+        f"{path} or {tmp_path}/mab.json is not a record of mab.py; move both away "
+        "or give another --RECORDS_DIR"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"seconds": 1}', '{"rounds": 1}', '{"seconds": [], "rounds": 1}']
+)
+def test_tables_that_say_nothing_are_refused(state, tmp_path, text):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    (tmp_path / "mab.json").write_text(text)
+    with pytest.raises(InputError, match="mab.json is not a record of mab.py; move both away"):
+        load_stages(str(tmp_path), RUN, PLAYERS)
+
+
+def test_damaged_files_are_of_mab_py(tmp_path):
+    (tmp_path / "mab.npz").write_text("junk")
+    for load in (load_stages, lambda folder, *_: load_values(f"{folder}/mab.npz")):
+        with pytest.raises(InputError, match="mab.npz is damaged .* run mab.py again"):
+            load(str(tmp_path), RUN, PLAYERS)
+
+
+# ----------------------------------------------------------------------------- reading
+# Of the order in which filters go, see test_load_values.py.
+
+
+def saved_values(folder, stages, **run):
+    save_stages(str(folder), stages, RUN | run, PLAYERS)
+    return load_values(f"{folder}/mab.npz")
+
+
+def test_equal_values_go_in_the_order_of_their_numbers(tmp_path):
+    state = play()
+    state.values[:] = [-0.1, -0.2, -0.1, -0.2, -0.1, 0.3]
+    assert saved_values(tmp_path, Stages(state)).order.tolist() == [1, 4, 0, 2, 5]
+
+
+def test_no_filter_harms(tmp_path):
+    state = play()
+    state.values[:] = 0.1
+    assert saved_values(tmp_path, Stages(state)).order.tolist() == []
+
+
+def test_values_of_older_records(state, tmp_path):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    for drop in (["players", "counts"], ["players", "m2"]):
+        loaded = load_values(edit_npz(tmp_path, drop))
+        assert loaded.filters.index.tolist() == list(range(N))
+        assert loaded.filters["standard_error"].isna().all()
+        assert loaded.filters["shapley"].tolist() == state.values.tolist()
+
+
+@pytest.mark.parametrize("drop", ["run", "values", "ci_low", "status", "removed", "lowest"])
+def test_values_without_an_array_are_refused(state, tmp_path, drop):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    with pytest.raises(InputError, match="mab.npz is not a record of mab.py; move it away"):
+        load_values(edit_npz(tmp_path, [drop]))
+
+
+# ----------------------------------------------------------------------------- the highest
+
+
+def test_highest_filters(tmp_path):
+    state = play(n=8)
+    state.values[:] = [0.1, 0.5, 0.3, 0.5, -0.2, 0.0, 0.2, 0.4]
+    save_stages(str(tmp_path), Stages(state), RUN, np.arange(8))
+    folder = str(tmp_path)
+    assert highest_filters(folder, 0.5, "abc", 8).tolist() == [1, 3, 7, 2]
+    assert highest_filters(folder, 0.2, "abc", 8).tolist() == [1, 3]  # 1.6, rounded
+    assert highest_filters(folder, 0.05, "abc", 8).tolist() == []
+
+
+def test_highest_filters_of_other_records(state, tmp_path):
+    with pytest.raises(InputError) as refusal:
+        highest_filters(f"{tmp_path}/none", 0.5, "abc", N)
+    rule = "must be the RECORDS_DIR of an earlier run of mab.py on this network"
+    assert str(refusal.value) == f"--SPARE={tmp_path}/none: {rule}"
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    for network, n_filters in (("abc", 8), ("xyz", N)):
+        with pytest.raises(InputError) as refusal:
+            highest_filters(str(tmp_path), 0.5, network, n_filters)
+        assert str(refusal.value) == (
+            f"SPARE: {tmp_path}/mab.npz is of another network, or of some of its filters only; "
+            "give a run of all filters of this one"
+        )
+
+
+@pytest.mark.parametrize(
+    "damage", [{"drop": ["run"]}, {"drop": ["values"]}, {"run": "{}"}, {"run": "x"}]
+)
+def test_highest_filters_of_no_record(state, tmp_path, damage):
+    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
+    path = edit_npz(tmp_path, **damage)
+    with pytest.raises(InputError) as refusal:
+        highest_filters(str(tmp_path), 0.5, "abc", N)
+    fix = "give the RECORDS_DIR of another run"
+    assert str(refusal.value) == f"{path} is not a record of mab.py; {fix}"

@@ -243,7 +243,7 @@ def report_responsible(device):
         )
     game = load_game(constants(), device, run)
     attack, path = run["MEASURE"] == "attack", f"{RECORDS_DIR}/rivals.npz"
-    if attack and not hasattr(game.evaluator, "without"):
+    if attack and not game.evaluator.is_cut:
         raise InputError(
             f"{ARCH} cannot be cut into steps, which an attack on what remains of it needs; give "
             "another --ARCH"

@@ -45,7 +45,7 @@ COLUMNS = ["filter", "layer", "channel", "shapley", "ci_low", "ci_high"]
 def load_cuttable_game(constants, device, run):
     """The Game of the values' run, with its network cut into steps. Raises InputError."""
     game = load_game(constants, device, run)
-    if not hasattr(game.evaluator, "steps"):
+    if not game.evaluator.is_cut:
         raise InputError(
             f"{constants['ARCH']} cannot be cut into steps, which the pictures need; give another "
             "--ARCH"

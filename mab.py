@@ -102,7 +102,7 @@ def which_end():
 
 def check_constants():
     """Check everything that needs no data. Raises InputError."""
-    from filters.measures import GROUP_MEASURES, MEASURES
+    from filters.measures import MEASURES
 
     one_stage = STAGES == 1 or (STAGES > 1 and which_end() == "lowest" and not SPARE)
     stages_rule = "1, or more if WHICH is lowest and nothing is spared"
@@ -126,7 +126,7 @@ def check_constants():
         settings.require("MEASURE", MEASURE, MEASURE != "attack", rule)
     else:
         rule = "one that compares no groups, or be given with --TASK=faces"
-        settings.require("MEASURE", MEASURE, MEASURE not in GROUP_MEASURES, rule)
+        settings.require("MEASURE", MEASURE, not MEASURES[MEASURE].compares_groups, rule)
     for name, value in (("CLASS", CLASS), ("SPARE", SPARE)):
         allowed = not value or (TASK != "faces" and MEASURE != "attack")
         settings.require(name, value, allowed, "left out for TASK=faces and MEASURE=attack")
@@ -192,8 +192,8 @@ class Search:
         self.names = list(zip(evaluator.layers, evaluator.channels))
         fills = fill_values(evaluator, game.seen, REMOVAL)
         self.value = BatchValue(evaluator, fills, data, IMAGES_PER_ROUND, MEASURE)
-        # a network that cannot be cut has no guesses
-        self.guided = SAMPLER == "guided" and hasattr(evaluator, "first_order")
+        # A network that cannot be cut has no guesses.
+        self.guided = SAMPLERS[SAMPLER].guesses and evaluator.is_cut
         self.stages, self.saved = saved.stages, saved
         self.rounds_before = self.stages.total("rounds")
         self.evaluations_before = self.stages.total("evaluations")
@@ -224,6 +224,8 @@ class Search:
 
     def estimate_stage(self):
         """Run the bandit on what earlier stages left in place."""
+        from filters.measures import MEASURES
+
         n_players = len(self.players)
         remaining = self.stages.remaining(n_players)  # removed ones are players that change nothing
 
@@ -236,6 +238,7 @@ class Search:
         def guess(keep, round_seed):
             return self.value.guess(coalitions(keep), round_seed)[self.players] * remaining
 
+        low, high = MEASURES[MEASURE].value_range  # of V; a marginal is a difference of two
         self.stages.state = tmab_shapley(
             lambda keep, round_seed: self.value(coalitions(keep), round_seed),
             n_players,
@@ -244,11 +247,11 @@ class Search:
             eps=EPS,
             delta=DELTA,
             truncation=TRUNCATION,
-            value_range=(-2, 2) if MEASURE == "attack" else (-1, 1),
+            value_range=(low - high, high - low),
             bound=BOUND,
             max_rounds=MAX_ROUNDS,
             seed=SEED + self.stages.number * 2**96,
-            sampler=SAMPLER if self.guided or SAMPLER == "paper" else "shared",
+            sampler="shared" if SAMPLERS[SAMPLER].guesses and not self.guided else SAMPLER,
             singles=SINGLES,
             guess=guess if self.guided else None,
             deepest=DEEPEST,
@@ -268,7 +271,7 @@ class Search:
         if self.team.rank == 0:
             save_stages(RECORDS_DIR, self.stages, self.run, self.players)
             if stopping or (STAGES == 1 and state.rounds % LOOK_EVERY == 0):
-                self.save_tables()
+                self.write_tables()
             pace = self.evaluations() / (time.time() - self.started)
             self.bar.set_postfix_str(progress_text(self.stages, STAGES, pace), refresh=False)
             self.bar.update()
@@ -281,9 +284,11 @@ class Search:
 
     def seconds(self):
         """Seconds that the run took, those before a resumption included."""
+        if self.stages.total("rounds") == self.rounds_before:
+            return self.saved.seconds
         return self.saved.seconds + time.time() - self.started
 
-    def save_tables(self):
+    def write_tables(self):
         """Write filters.csv, shapley_values.pkl and mab.json."""
         import torch
 
@@ -299,9 +304,8 @@ class Search:
     def finish(self):
         """Save the tables, and print what was found."""
         rounds = self.stages.total("rounds")
-        seconds = self.seconds() if rounds > self.rounds_before else self.saved.seconds
         if rounds != self.saved.tabled_rounds:
-            self.save_tables()
+            self.write_tables()
         if rounds == self.rounds_before:
             budget = "MAX_ROUNDS" if STAGES == 1 else "STAGES"
             print(
@@ -311,7 +315,8 @@ class Search:
             )
         for line in summary_lines(self.stages, self.names, self.players, which_end(), RECORDS_DIR):
             print(line)
-        print(verdict(self.stages.state, self.run, seconds * self.stages.state.rounds / rounds))
+        state = self.stages.state
+        print(verdict(state, self.run, self.seconds() * state.rounds / rounds))
 
 
 if __name__ == "__main__":

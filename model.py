@@ -150,7 +150,8 @@ def load(path, classes=GENDERS, weights=None, **constants):
     Args:
         path: str, squeezenet.pth.
         classes: tuple of str.
-        weights: of the pretrained network to take where there is no such file; None: it must exist.
+        weights: as for pretrained, which gives the network if there is no such file; None: the
+            file must exist.
         constants: ARCH and others that must be as in training, if the checkpoint has them.
 
     Raises:
@@ -319,7 +320,13 @@ def male_margins(network, faces, device, batch_size=250):
 
 
 def find_device(name):
-    """The torch.device for DEVICE ("auto", "cpu", "cuda", ...). Raises InputError without one."""
+    """The torch.device for DEVICE: "auto", "cpu", "cuda", "cuda:1", ...
+
+    Turns off TF32 in cuDNN, so that V does not depend on how coalitions are batched.
+
+    Raises:
+        InputError: there is no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun's processes take a GPU each
@@ -327,7 +334,6 @@ def find_device(name):
     if name.startswith("cuda") and not torch.cuda.is_available():
         reason = "PyTorch sees no CUDA GPU here"
         raise InputError(f"DEVICE={name}: {reason}; give --DEVICE=cpu or auto")
-    # Full float32: V must not depend on how coalitions are batched.
     torch.backends.cudnn.allow_tf32 = False
     try:
         torch.zeros(1, device=name).cpu()  # some devices exist by name only

@@ -254,7 +254,7 @@ def check_limits(subject, names):
     """Check what depends on the network. Raises InputError."""
     most = len(subject.players) - 1
     settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED <= most, f"from 1 to {most}")
-    if not hasattr(subject.evaluator, "first_order"):
+    if not subject.evaluator.is_cut:
         without_guesses = {"l2_norm", "mean_activation"}
         rule = (
             "l2_norm,mean_activation: the others need guesses, which a network that cannot be cut "

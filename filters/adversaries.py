@@ -1,6 +1,6 @@
 """Adversarial images: iterative PGD within an l_inf ball (application IV).
 
-By the Adversarial Robustness Toolbox (ART), since it is maintained, takes any PyTorch module and
+The Adversarial Robustness Toolbox (ART) makes them: it is maintained, takes any PyTorch module, and
 gives what a loop of our own gives (a test compares them).
 """
 
@@ -16,17 +16,18 @@ from tqdm import tqdm
 
 import datasets
 from datasets import MEAN, STD, Images
+from filters.measures import ADVERSARY, CLEAN
 from readers import images as reader
 
 EPSILON = 16  # grey levels of 255 that a pixel moves at most; the paper's
 STEP = 16 / 20  # grey levels of a step; the authors' code's
 STEPS = 30  # the paper's
 ATTACKED = 1000  # images of a set at most, drawn at random
-CLEAN, ADVERSARY = 0, 1  # groups of adversarial_pairs
 
 
 def draw_targets(labels, n_classes, seed):
     """A random wrong class for each label: (N,) int64 -> (N,) int64."""
+    # The bandit's round 4 has the same stream. The two are never used together; records rest on it.
     shift = np.random.default_rng([seed, 4]).integers(1, n_classes, len(labels))
     return (labels + torch.from_numpy(shift)) % n_classes
 

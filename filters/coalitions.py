@@ -16,6 +16,7 @@ from tqdm import tqdm
 from filters.graph import cut, run_steps
 from filters.masked import COALITIONS_A_CALL, MaskedForwards
 from filters.removal import Removed, first_order_changes
+from filters.together import empty_output, run_together
 
 AT_ONCE = 32  # coalitions that a GPU evaluates at once, if its memory allows
 CACHE = 32 * 2**20  # bytes of a step's output above which a CPU takes fewer images at a time
@@ -45,10 +46,13 @@ class Coalitions:
     device.
 
     Attributes:
+        is_cut: True: first_order and without work, unlike in MaskedForwards.
         layers: list of n_filters str, the conv of each filter.
         channels: list of n_filters int, its output channel there.
         chunk: coalitions to ask for in a call.
     """
+
+    is_cut = True
 
     def __init__(self, network, image_size, coalitions_at_once=None):
         """Cut the network.
@@ -102,14 +106,7 @@ class Coalitions:
         Raises:
             InputError: memory does not suffice for one image.
         """
-        while True:
-            try:
-                return self._logits(np.asarray(keep))
-            except RuntimeError as error:
-                out_of_memory = isinstance(error, torch.OutOfMemoryError)
-                if not out_of_memory and "can't allocate memory" not in str(error):
-                    raise
-            self._shrink()  # only here: the error held tensors too
+        return self._in_memory(lambda: self._logits(np.asarray(keep)))
 
     @torch.no_grad()
     def mean_outputs(self, images):
@@ -135,8 +132,14 @@ class Coalitions:
             margins (B,) float32, as class_margins, and changes (B, n_filters) float32: the
             gradient by a filter's output times what that is, or would be, above the fill, summed
             over positions.
+
+        Raises:
+            InputError: memory does not suffice for one image.
         """
         keep = torch.from_numpy(keep).to(self.device)
+        return self._in_memory(lambda: self._first_order(keep, labels))
+
+    def _first_order(self, keep, labels):
         size = max(1, self.images_at_once // 4)  # gradients take memory too
         margins, changes = [], []
         for images, part in zip(self.images.split(size), labels.split(size)):
@@ -181,6 +184,17 @@ class Coalitions:
             finished = {source for source in step.inputs if self.last_use[source] == number}
             alive -= sum(sizes[source] for source in finished)
         return peak
+
+    def _in_memory(self, compute):
+        """What compute() returns, with less at once each time that memory does not suffice."""
+        while True:
+            try:
+                return compute()
+            except RuntimeError as error:
+                out_of_memory = isinstance(error, torch.OutOfMemoryError)
+                if not out_of_memory and "can't allocate memory" not in str(error):
+                    raise
+            self._shrink()  # only here: the error held tensors too
 
     def _shrink(self):
         """Take less at once after running out of memory. Raises InputError at one image."""
@@ -229,7 +243,8 @@ class Coalitions:
         )
         return low[..., None, None], high[..., None, None]
 
-    # ------------------------------------------------------------------------- CPU
+    def _together(self, keep, images):
+        return run_together(self.steps, self.last_use, keep, images, self._limits(keep))
 
     def _one_by_one(self, keep, images, start):
         """Logits (T, B, classes) of one coalition after the other, similar ones side by side."""
@@ -244,12 +259,15 @@ class Coalitions:
         return torch.stack(logits)
 
     def _next(self, outputs, last, keep):
-        """Turn the outputs of all steps from coalition `last` into those of `keep`; the logits.
+        """Turn the outputs of all steps from coalition `last` into those of `keep`.
 
         Args:
             outputs: list of tensors, one a step, changed in place; None where not computed.
             last: (n_filters,) bool; None: nothing is computed yet.
             keep: (n_filters,) bool.
+
+        Returns:
+            The logits, (B, classes).
         """
         if last is None:
             lost, stale = np.zeros_like(keep), {0}
@@ -277,7 +295,7 @@ class Coalitions:
                 if len(step.inputs) == 1:
                     outputs[number] = raw
                 elif outputs[number] is None:
-                    outputs[number] = _empty(len(raw), step.shape, raw)
+                    outputs[number] = empty_output(len(raw), step.shape, raw)
                 output = outputs[number][:, channels]
                 if conv:
                     torch.clamp(raw, *(limit[conv.players] for limit in limits), out=output)
@@ -288,95 +306,6 @@ class Coalitions:
                 removed = torch.from_numpy(np.flatnonzero(lost[conv.players])).to(self.device)
                 fills = self.fills[conv.players][removed][:, None, None]
                 outputs[number][:, channels][:, removed] = fills
-
-    # ------------------------------------------------------------------------- GPU
-
-    def _together(self, keep, images):
-        """Logits of T coalitions, (T, B, classes), each distinct output of a step computed once.
-
-        values[step] has the images' outputs for one distinct coalition after the other; row[step]
-        says for each of the T coalitions which of them is its own.
-        """
-        values, row = {0: images}, {0: [0] * len(keep)}
-        limits = self._limits(keep)
-        for number, step in enumerate(self.steps[1:], 1):
-            own, first = _distinct(zip(*(row[source] for source in step.inputs)))
-            inputs = []
-            for source in step.inputs:
-                rows = [row[source][t] for t in first]
-                inputs.append(_take(values[source], rows, len(images)))
-            for source in set(step.inputs):
-                if self.last_use[source] == number:
-                    del values[source]
-            if step.run:
-                row[number], values[number] = own, step.run(*inputs)
-            else:
-                row[number], values[number] = _run_gate(step, keep, own, first, inputs, limits)
-        return _take(values[number], row[number], len(images)).unflatten(0, (len(keep), -1))
-
-
-def _run_gate(step, keep, own, first, inputs, limits):
-    """A gate for T coalitions: which of its distinct outputs belongs to which, and the outputs.
-
-    Args:
-        step: the gate.
-        keep: (T, n_filters) bool.
-        own: list of T ints, which of the distinct inputs belongs to each coalition.
-        first: the coalition in which each distinct input comes first. The outputs of those come
-            first, in place of the inputs; what shares its input with another follows.
-        inputs: one tensor an input of the gate, (len(first) * B, channels, height, width).
-        limits: as from Coalitions._limits.
-    """
-    masks = []
-    for t in range(len(keep)):
-        masks.append([keep[t, conv.players].tobytes() for conv in step.filters if conv])
-    row, representatives = _distinct((own[t], *masks[t]) for t in range(len(keep)))
-    copies = [t for t in representatives if t not in set(first)]
-    place = {t: number for number, t in enumerate(first + copies)}
-    batch = len(inputs[0]) // len(first)
-    alone = len(inputs) == 1 and not copies
-    output = inputs[0] if alone else _empty(len(place) * batch, step.shape, inputs[0])
-    for raw, conv, channels in zip(inputs, step.filters, step.channels):
-        for start, coalitions in ((0, first), (len(first), copies)):
-            if not coalitions:
-                continue
-            rows = [own[t] for t in coalitions]
-            part = _take(raw, rows, batch).unflatten(0, (-1, batch))  # (coalitions, B, ...)
-            target = output.unflatten(0, (-1, batch))[start : start + len(coalitions), :, channels]
-            if conv:
-                ends = [limit[:, conv.players][coalitions].unsqueeze(1) for limit in limits]
-                torch.clamp(part, *ends, out=target)
-            else:
-                target.copy_(part)
-    return [place[representatives[number]] for number in row], output
-
-
-def _distinct(keys):
-    """Number keys as they first appear: (the number of each, where each number comes first)."""
-    numbers, row, first = {}, [], []
-    for place, key in enumerate(keys):
-        if key not in numbers:
-            numbers[key] = len(first)
-            first.append(place)
-        row.append(numbers[key])
-    return row, first
-
-
-def _take(values, rows, batch):
-    """The given rows of values (R * batch, ...), (len(rows) * batch, ...).
-
-    Not copied if they are all rows, in order.
-    """
-    if rows == list(range(len(values) // batch)):
-        return values
-    rows = torch.tensor(rows, device=values.device)
-    # movedim: a copy of channels-last values then is channels last
-    return values.movedim(1, -1).unflatten(0, (-1, batch))[rows].flatten(0, 1).movedim(-1, 1)
-
-
-def _empty(length, shape, like):
-    shape, layout = (length, *shape), torch.channels_last
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def free_memory(device):

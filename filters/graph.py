@@ -109,6 +109,8 @@ class _Cutter:
                 self._add_operation(node)
                 if self._is_layer(node, nn.Conv2d) and node is not self.head:
                     self._add_filters(node)
+        if not self.n_filters:
+            raise ValueError("it has no convs but its head")
         for step, chain in self.chains.items():
             self.steps[step].run = _as_function(self.traced, chain)
         return self.steps
@@ -193,7 +195,9 @@ def _trace(network):
 
 def _make_out_of_place(node):
     """Replace an operation that works in place. Raises ValueError where that is not possible."""
-    node.target = "reshape" if node.target == "view" else OUT_OF_PLACE.get(node.target, node.target)
+    if node.op == "call_method" and node.target == "view":  # outputs may not be contiguous
+        node.target = "reshape"
+    node.target = OUT_OF_PLACE.get(node.target, node.target)
     node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     called = node.op in ("call_function", "call_method")
     if called and getattr(node.target, "__name__", node.target).endswith("_"):
@@ -211,7 +215,7 @@ def _as_function(traced, nodes):
 
 
 def _measure(steps, network, image_size):
-    """Fill in the shapes of the steps' outputs, and check that they give the network's logits."""
+    """Fill in the shapes of the steps' outputs; raise ValueError unless they give the logits."""
     noise = torch.Generator().manual_seed(0)
     images = 3 * torch.randn((2, 3, image_size, image_size), generator=noise)
     device = next(network.parameters()).device

@@ -2,11 +2,13 @@
 
 from contextlib import contextmanager
 
+from common.settings import InputError
+
 import numpy as np
 import torch
 from torch import nn
 
-# Coalitions to ask for in a call on a CPU. Few, since those past the truncation are wasted.
+# Coalitions to ask for in a call. Few, since those past the truncation are wasted.
 COALITIONS_A_CALL = 8
 
 
@@ -16,6 +18,7 @@ class MaskedForwards:
     It has no first_order and no without.
     """
 
+    is_cut = False
     chunk = COALITIONS_A_CALL
 
     def __init__(self, network, image_size):
@@ -30,6 +33,11 @@ class MaskedForwards:
             if isinstance(conv, nn.Conv2d):
                 self.players[conv] = slice(start, start + conv.out_channels)
                 start += conv.out_channels
+        if not self.players:
+            raise InputError(
+                f"{type(network).__name__} has no conv filters but its head's, so there is nothing "
+                "to value; give another network"
+            )
         self.layers, self.channels = [], []
         for conv in self.players:
             self.layers += [names[conv]] * conv.out_channels

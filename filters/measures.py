@@ -1,21 +1,23 @@
 """Measures of performance: what V is. The first is the paper's.
 
 A measure is a function of margins (T, B) float32 and the Images they are of (B of them, label and
-group on the same device) -> (T,) in [0, 1]; `attack` in [-1, 1]. A new one is one more function and
-one more line in MEASURES.
+group on the same device) -> (T,). A margin is the logit of the right class minus the highest other
+one. A new measure is one more function and one more entry of MEASURES.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import logsigmoid
 
 from datasets import GROUPS
-from filters.adversaries import ADVERSARY, CLEAN
 
 SOFTNESS = 0.5  # of the smooth measures: logit difference over which right turns into wrong
-AUC_BLOCK = 50  # faces of a group that each face is compared with, at most
+AUC_BLOCK = 50  # faces of the smaller group that each face of the other is compared with, at most
 LEAST_LIKELIHOOD = 0.01  # an image's probability counts as at least this
+CLEAN, ADVERSARY = 0, 1  # groups of images and their adversaries, see adversaries.py
 RACES = list(dict.fromkeys(race for race, _ in GROUPS))
 
 
@@ -72,7 +74,10 @@ def worst_group(margins, faces):
 
 
 def auc(margins, faces):
-    """AUC within race: P(margin of a man > margin of a woman of his race), mean of races."""
+    """AUC within race: P(male margin of a man > that of a woman of his race), ties half.
+
+    Averaged over races.
+    """
     return _mean_auc(margins, faces, _step, zip(RACES, RACES))
 
 
@@ -101,8 +106,9 @@ def _soft_step(margins):
 def _mean_auc(margins, faces, above, pairs):
     """AUC averaged over pairs of races (of the men, of the women).
 
-    In a large batch each face is compared with about AUC_BLOCK others, not with all: the same
-    mean, at a cost that grows as the batch.
+    In a large batch each face of the larger group is compared with about AUC_BLOCK of the smaller
+    one, not with all: the same expectation if the order is random, at a cost that grows as the
+    batch.
     """
     aucs = []
     for race_of_men, race_of_women in pairs:
@@ -120,16 +126,26 @@ def _mean_auc(margins, faces, above, pairs):
     return torch.stack(aucs).mean(0)
 
 
-GROUP_MEASURES = {  # those that compare GROUPS
-    "worst_group": worst_group,
-    "auc": auc,
-    "smooth_auc": smooth_auc,
-    "smooth_auc_all": smooth_auc_all,
-}
+@dataclass(frozen=True)
+class Measure:
+    """A measure, and what those who use it must know."""
+
+    function: Callable
+    value_range: tuple = (0.0, 1.0)  # that V does not leave
+    compares_groups: bool = False  # it needs images of GROUPS
+
+    def __call__(self, margins, data):
+        """V of T coalitions: margins (T, B) and the Images they are of -> (T,)."""
+        return self.function(margins, data)
+
+
 MEASURES = {
-    "accuracy": accuracy,
-    "soft_accuracy": soft_accuracy,
-    "likelihood": likelihood,
-    "attack": attack,
-    **GROUP_MEASURES,
+    "accuracy": Measure(accuracy),
+    "soft_accuracy": Measure(soft_accuracy),
+    "likelihood": Measure(likelihood),
+    "attack": Measure(attack, value_range=(-1.0, 1.0)),
+    "worst_group": Measure(worst_group, compares_groups=True),
+    "auc": Measure(auc, compares_groups=True),
+    "smooth_auc": Measure(smooth_auc, compares_groups=True),
+    "smooth_auc_all": Measure(smooth_auc_all, compares_groups=True),
 }

@@ -11,7 +11,9 @@ from filters.measures import class_margins
 
 
 class Removed(nn.Module):
-    """A network cut into steps without some filters, for attacks or to be used as it is.
+    """A network cut into steps without some filters, for attacks.
+
+    It shares its operations with the steps: it stays on their device, and has no state of its own.
 
     Takes normalised images (B, 3, S, S) float32, gives logits (B, classes) float32.
     """
@@ -37,6 +39,8 @@ class Removed(nn.Module):
 @torch.enable_grad()
 def first_order_changes(steps, keep, fills, images, labels):
     """As Coalitions.first_order, on these images in one batch.
+
+    changes_i = sum over positions of d margin / d a_i (a_i - fill_i), a_i the output of filter i.
 
     Args:
         steps: from graph.cut.

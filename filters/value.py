@@ -49,7 +49,7 @@ def guess_marginals(evaluator, keep, data, measure):
 
 
 class BatchValue:
-    """V(S) for tmab_shapley: a measure on a batch of images, as many from each group.
+    """V(S) for tmab_shapley: a measure on a batch of images, equally many from each group.
 
     On a set of equal groups this leaves the mean over images as it is, and lowers its variance.
     """
@@ -115,8 +115,8 @@ def fill_values(evaluator, data, removal, batch_size=8):
     Args:
         evaluator: Coalitions or MaskedForwards.
         data: Images.
-        removal: "mean": the filter's mean output over images and positions, where it is removed
-            (the paper's choice for conv filters); "zero": 0.
+        removal: "mean": the filter's mean output behind its ReLU, over images and positions (the
+            paper's choice for conv filters); "zero": 0.
         batch_size: int, images of a forward pass.
 
     Returns:
@@ -144,7 +144,7 @@ def score_images(evaluator, fills, images, keep, score, bar, batch_size=250):
         images: (N, 3, S, S) uint8.
         keep: (T, n_filters) bool.
         score: function of logits, (T, B, classes) -> (T, B).
-        bar: tqdm bar, updated by the images evaluated, those of each coalition.
+        bar: tqdm bar, updated by the images evaluated, counted once for each coalition.
         batch_size: int.
 
     Returns:

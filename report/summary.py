@@ -4,7 +4,7 @@ import numpy as np
 
 from report.values import projected_rounds
 from shapley.estimate import reliability, truncated_share
-from shapley.intervals import tied_filters
+from shapley.intervals import BOUNDS, tied_filters
 
 NAMED = 5  # filters that a line names
 
@@ -74,8 +74,8 @@ def verdict(state, run, seconds):
     """
     k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
     promise = f"with probability {1 - run['DELTA']:g}"
-    if run["BOUND"] == "clt":
-        promise = "approximately (BOUND=clt promises nothing)"
+    if not BOUNDS[run["BOUND"]].proves:
+        promise = f"approximately (BOUND={run['BOUND']} promises nothing)"
     if not state.values.any():
         reason = "no removal changed V"
         if truncated_share(state) == 1:

@@ -14,7 +14,8 @@ import numpy as np
 
 from shapley import Estimate
 from shapley.estimate import reliability, standard_errors, truncated_share
-from shapley.intervals import rounds_to_decide
+from shapley.intervals import BOUNDS, rounds_to_decide
+from shapley.samplers import SAMPLERS
 
 TOTALS = ("rounds", "evaluations", "guesses")
 RUN_CONSTANTS = {  # constants of mab.py that a resumed run must share
@@ -171,7 +172,7 @@ def projected_rounds(state, run):
     """rounds_to_decide for a run's settings; None for a bound that it does not know."""
     if run["BOUND"] != "sequence":
         return None
-    singles = None if run["SAMPLER"] == "paper" else run["SINGLES"]
+    singles = run["SINGLES"] if SAMPLERS[run["SAMPLER"]].takes_turns else None
     set_of_interest = (run["TOP_K"], run["WHICH"], run["EPS"])
     return rounds_to_decide(state, *set_of_interest, run["DELTA"], singles)
 
@@ -310,7 +311,7 @@ def _filter_table(arrays, run):
             "ci_low": arrays["ci_low"],
             "ci_high": arrays["ci_high"],
             "standard_error": errors,
-            "certified": (arrays["status"] == "top") & (run["BOUND"] != "clt"),
+            "certified": (arrays["status"] == "top") & BOUNDS[run["BOUND"]].proves,
         },
         index=arrays.get("players", np.arange(n_players)),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from shapley.estimate import new_estimate
 from shapley.intervals import BOUNDS, decide, update
 from shapley.processes import OneProcess
-from shapley.samplers import SAMPLERS, Order, take_turns
+from shapley.samplers import SAMPLERS, Order, Sampler, take_turns
 
 
 def tmab_shapley(
@@ -71,7 +71,7 @@ def tmab_shapley(
         chunk: coalitions per call of value while the truncation is sought; changes no result.
         look_every: rounds between looks at the intervals.
         team: OneProcess, or processes that share the rounds.
-        state: an Estimate to go on from.
+        state: an Estimate to go on from; it is changed in place, and returned.
         on_round: function of the Estimate, called after every round.
 
     Returns:
@@ -81,18 +81,10 @@ def tmab_shapley(
         ValueError: an argument is out of range, V is not finite, a marginal leaves value_range.
     """
     sampler = sampler or ("guided" if guess else "shared")
-    _check(n_filters, k, which, bound, sampler, guess)
-    positive = min(window, chunk, look_every, farthest_guess) > 0 and singles > 1
-    in_range = 0 < delta < 1 and eps >= 0 and 0 < deepest <= 1 and value_range[0] < value_range[1]
-    if not (positive and in_range):
-        raise ValueError(
-            "needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a value_range (low, high), "
-            "two singles or more, and positive window, chunk, look_every, farthest_guess"
-        )
     sampling = Sampling(
         value=value,
         guess=guess,
-        sampler=SAMPLERS[sampler],
+        sampler=SAMPLERS.get(sampler),
         value_range=value_range,
         farthest=farthest_guess * (value_range[1] - value_range[0]),
         truncation=-np.inf if truncation is None else truncation,
@@ -102,16 +94,25 @@ def tmab_shapley(
         singles=singles,
         seed=seed,
     )
-    state = state or new_estimate(n_filters, sampling.sample_limits(n_filters))
-    team = team or OneProcess()
-    while state.active.any() and state.rounds < max_rounds:
-        # Rounds up to the next look do not depend on each other: each process takes one.
-        wave = min(team.size, look_every - state.rounds % look_every, max_rounds - state.rounds)
-        mine = sample_round(sampling, state, team.rank) if team.rank < wave else None
-        for samples in team.gather(mine)[:wave]:
-            take_in(state, samples, delta)
-            if state.rounds % look_every == 0 or state.rounds == max_rounds:
-                look(state, k, which, eps, delta, bound, state.rounds % look_every == 0)
+    _check(sampling, sampler, n_filters, k, which, bound)
+    if not (0 < delta < 1 and eps >= 0 and 0 < deepest <= 1 and look_every > 0):
+        raise ValueError("needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a positive look_every")
+    limits = sampling.sample_limits(n_filters)
+    if state and not np.array_equal(state.limits[..., 0], limits):
+        raise ValueError("state is of another value_range, guess or deepest")
+    state, team = state or new_estimate(n_filters, limits), team or OneProcess()
+    while state.active.any() and state.rounds < max_rounds:  # until the paper's U is empty
+        # Rounds up to the next look do not depend on each other: each process samples one.
+        n_rounds = min(team.size, look_every - state.rounds % look_every, max_rounds - state.rounds)
+        own = sample_round(sampling, state, team.rank) if team.rank < n_rounds else None
+        for samples in team.gather(own)[:n_rounds]:
+            add_round(state, samples, delta)  # running means and variances
+            regular_look = state.rounds % look_every == 0
+            if regular_look or state.rounds == max_rounds:
+                state.ci_low, state.ci_high = BOUNDS[bound](state, delta)
+                state.status, active, close = decide(state, k, which, eps)
+            if regular_look:  # only then, or what is sampled would depend on max_rounds
+                state.active, state.close = active, close
             if on_round:
                 on_round(state)
     return state
@@ -123,7 +124,7 @@ class Sampling:
 
     value: Callable
     guess: Callable | None
-    sampler: object  # one of SAMPLERS' values
+    sampler: Sampler
     value_range: tuple
     farthest: float  # of a guess from 0, in units of V
     truncation: float
@@ -148,7 +149,7 @@ class RoundSamples:
     """What one round adds to the estimate."""
 
     samples: np.ndarray  # (parts, n_filters) float64, NaN where there is none
-    truncated: np.ndarray  # (n_filters,) float64, the share of the order that was truncated
+    truncated: np.ndarray  # (n_filters,) float64, as in Estimate, of this round
     evaluations: int
     guessed: bool
 
@@ -193,31 +194,35 @@ def _clipped_guesses(sampling, coalition, n_filters, round_seed, number):
     return guesses
 
 
-def take_in(state, samples, delta):
-    """Add a round's samples to running means and variances."""
+def add_round(state, samples, delta):
+    """Add a round's samples to running means and variances, and count them."""
     update(state, samples.samples, samples.truncated, delta)
     state.evaluations += samples.evaluations
     state.guesses += samples.guessed
     state.rounds += 1
 
 
-def look(state, k, which, eps, delta, bound, drop):
-    """Compute the intervals and what they prove; `drop`: decided filters are sampled no more."""
-    state.ci_low, state.ci_high = BOUNDS[bound](state, delta)
-    state.status, active, close = decide(state, k, which, eps)
-    if drop:  # only at regular looks, or what is sampled would depend on max_rounds
-        state.active, state.close = active, close
-
-
-def _check(n_filters, k, which, bound, sampler, guess):
+def _check(sampling, sampler, n_filters, k, which, bound):
+    """Raise ValueError for arguments of tmab_shapley that cannot be."""
     if which not in ("lowest", "highest"):
         raise ValueError(f"which={which!r} must be lowest or highest")
     if bound not in BOUNDS:
         raise ValueError(f"bound={bound!r} must be one of {', '.join(BOUNDS)}")
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler={sampler!r} must be one of {', '.join(SAMPLERS)}")
-    if bool(guess) != SAMPLERS[sampler].guesses:
-        raise ValueError(f"sampler={sampler!r}: a guess goes with sampler='guided', and only there")
+    if sampling.guess and not sampling.sampler.guesses:
+        raise ValueError(f"sampler={sampler!r} takes no guess; give sampler='guided'")
+    if sampling.sampler.guesses and not sampling.guess:
+        raise ValueError(f"sampler={sampler!r} needs a guess; give sampler='shared' without one")
     if not 0 < k < n_filters:
         reason = f"none or all of {n_filters} filters need no deciding"
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}: {reason}")
+    if not (
+        min(sampling.window, sampling.chunk, sampling.farthest) > 0
+        and sampling.value_range[0] < sampling.value_range[1]
+        and sampling.singles > 1
+    ):
+        raise ValueError(
+            "needs a value_range (low, high), two singles or more, and positive window, chunk and "
+            "farthest_guess"
+        )

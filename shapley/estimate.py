@@ -17,13 +17,15 @@ class Estimate:
     values: np.ndarray  # float64, the Shapley values
     ci_low: np.ndarray  # float64, confidence limits that hold for all filters at once
     ci_high: np.ndarray
-    truncated: np.ndarray  # float64, sum over samples of the share of an order that was truncated
+    # float64, sum over samples: the share of the order that was truncated; of the paper's sampler
+    # 1 for a truncated sample, else 0
+    truncated: np.ndarray
     limits: np.ndarray  # (2, parts, 1) float64, lowest and highest possible sample
     counts: np.ndarray  # (parts, n_filters) int64, number of samples
     means: np.ndarray  # (parts, n_filters) float64
     m2: np.ndarray  # (parts, n_filters) float64, sum of squared deviations from the mean
-    # (4, parts, n_filters) float64, sums behind bound="sequence": bets, bets x samples, losses,
-    # squared deviations
+    # (4, parts, n_filters) float64, sums behind bound="sequence", see intervals.sequence: of l / b,
+    # l X / b, psi(l) ((X - m) / b)^2, and squared deviations from the mean so far
     sequence: np.ndarray
     active: np.ndarray  # bool, the paper's U: not yet separated from the k-th value
     close: np.ndarray  # bool, among the 2 k most extreme at the last look: sampled more often
@@ -95,6 +97,9 @@ def squared_errors(counts, m2):
 def standard_errors(counts, m2):
     """Standard errors of the values, NaN below two samples.
 
+    With guesses the two parts of a value count as uncorrelated, which is exact for guesses whose
+    errors do not depend on what they guess.
+
     counts, m2: (parts, n_filters), as in Estimate -> (n_filters,) float64.
     """
     errors = np.sqrt(squared_errors(counts, m2).sum(0))
@@ -104,7 +109,8 @@ def standard_errors(counts, m2):
 def reliability(state):
     """Reliability of the values: 1 - mean squared standard error / variance of the values.
 
-    Over the filters with at least two samples. Near 1: precise; 0 or less: nothing but noise.
+    Over the filters with at least two samples, with the standard errors of standard_errors. Near 1:
+    precise; 0 or less: only noise.
     """
     sampled = (state.counts > 1).all(0)
     variance = state.values[sampled].var() if sampled.any() else 0.0

@@ -1,11 +1,14 @@
 """Confidence intervals of Shapley values, and what they prove about the set of interest.
 
 A bound is a function of (Estimate, delta) that returns confidence limits (low, high), each
-(n_filters,) float64. A new one is one more function and one more line in BOUNDS.
+(n_filters,) float64. A new one is one more function and one more entry of BOUNDS.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
 import numpy as np
-from scipy.special import ndtri
 
 from shapley.estimate import add_moments, squared_errors
 
@@ -45,9 +48,9 @@ def bernstein(state, delta):
 def sequence(state, delta):
     """Predictable plug-in empirical Bernstein confidence sequence, valid at every look.
 
-    Waudby-Smith & Ramdas (2023), Theorem 2. With samples X_t, bets l_t in [0, 1), means m_t of
-    the samples before t, and n means in all:
-    (sum l_t X_t / b_t -+ (ln(2 n / delta) + sum psi(l_t) ((X_t - m_t) / b_t)^2)) / sum l_t / b_t.
+    Waudby-Smith & Ramdas (2023), Theorem 2. With samples X_t, bets l_t in [0, 1), the mean m_t of
+    the samples before t and the middle of the range, and n means in all:
+    (sum l_t X_t / b_t -+ (ln(2 n / delta) + sum psi(l_t) ((X_t - m_t) / b_t)^2)) / (sum l_t / b_t).
     The theorem has b_t = 1, the width of the range. Its proof only needs |X_t - m_t| <= b_t, so
     b_t here is the distance from m_t to the farther end of the range: about half the width.
     """
@@ -58,8 +61,12 @@ def sequence(state, delta):
 
 
 def clt(state, delta):
-    """Normal approximation for n filters at one look that was fixed before: approximate."""
-    z, squares = -ndtri(delta / (2 * len(state.values))), squared_errors(state.counts, state.m2)
+    """Normal approximation for n filters at one look that was fixed before: approximate.
+
+    The parts of a value count as uncorrelated.
+    """
+    z = -NormalDist().inv_cdf(delta / (2 * len(state.values)))
+    squares = squared_errors(state.counts, state.m2)
     error = np.sqrt(squares.sum(0))
     share = squares / np.maximum(squares.sum(0), 1e-300)  # halves then add up to z errors
     return _sum_parts(
@@ -67,7 +74,23 @@ def clt(state, delta):
     )
 
 
-BOUNDS = {"bernstein": bernstein, "sequence": sequence, "clt": clt}
+@dataclass(frozen=True)
+class Bound:
+    """A bound, and whether its limits are a proof or only approximate."""
+
+    limits: Callable
+    proves: bool = True
+
+    def __call__(self, state, delta):
+        """The confidence limits of an Estimate: (low, high), each (n_filters,) float64."""
+        return self.limits(state, delta)
+
+
+BOUNDS = {
+    "bernstein": Bound(bernstein),
+    "sequence": Bound(sequence),
+    "clt": Bound(clt, proves=False),
+}
 
 
 def place_bets(state, sampled, samples, delta):
@@ -151,7 +174,8 @@ def decide(state, k, which, eps):
 def _proven(low, high, k, eps):
     """Which filters are proven to be among the k highest, and which not to be, up to 2 eps."""
     n = len(low)
-    narrow = high <= low + 2 * eps  # such a filter would count itself
+    # A narrow filter does not count itself in the first number below, a wide one not in the second.
+    narrow = high <= low + 2 * eps
     may_exceed = n - np.searchsorted(np.sort(high), low + 2 * eps, side="right") - ~narrow
     surely_exceed = n - np.searchsorted(np.sort(low), high - 2 * eps, side="left") - narrow
     return may_exceed < k, surely_exceed >= k
@@ -192,15 +216,18 @@ def rounds_to_decide(state, k, which, eps, delta, singles=None):
     if not state.active.any() or state.samples[state.active].min() < 10:
         return None
     centre, _, threshold = _signed_intervals(state, k, which)
+    active = state.active  # only these need samples
+    counts, centre = state.counts[:, active], centre[active]
     reach = abs(state.limits).max(0)
     t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None, None]  # (T, 1, 1)
     steps = np.diff(t, axis=0, prepend=0)
-    variance = state.m2 / (np.maximum(state.counts, 2) - 1) / reach**2
-    bet, psi = _bet(1 / t + variance, t, variance.size, delta)
-    half = np.log(2 * variance.size / delta) + np.cumsum(steps * psi * variance, 0)
+    variance = state.m2[:, active] / (np.maximum(counts, 2) - 1) / reach**2
+    n_means = state.m2.size
+    bet, psi = _bet(1 / t + variance, t, n_means, delta)
+    half = np.log(2 * n_means / delta) + np.cumsum(steps * psi * variance, 0)
     half = (reach * half / np.cumsum(steps * bet, 0)).sum(1)  # (T, n): parts with t samples each
     clear = half <= abs(centre - threshold) + eps
     needed = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0, 0], np.inf)
-    missing = np.where(state.active, np.maximum(needed - state.samples, 0), 0)
+    missing = np.maximum(needed - counts[0], 0)
     rounds = state.rounds + max(missing.max(), missing.sum() / singles if singles else 0)
     return float(rounds) if np.isfinite(rounds) else None

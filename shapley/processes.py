@@ -28,7 +28,8 @@ class OneProcess:
                 result = make()
             except Exception as failure:
                 error = failure
-        if error := self.share(error):
+        error = self.share(error)
+        if error is not None:
             raise error
         return result if self.rank == 0 else make()
 

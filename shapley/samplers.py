@@ -31,7 +31,9 @@ class Marginals:
     """What a sampler returns: a filter's sample is marginals x weights."""
 
     marginals: np.ndarray  # (n,) float64, NaN for filters that were not sampled
-    weights: np.ndarray  # (n,) float64, 1 minus the share of the order that is truncated
+    # (n,) float64: 1 minus the share of the order that is truncated; sample_order: 1 for a sampled
+    # filter that goes before the end, else 0
+    weights: np.ndarray
     evaluations: int  # of V
     coalition: np.ndarray | None = None  # (n,) bool, the one that all samples share, if any
 
@@ -49,7 +51,7 @@ def sample_order(value, players, order, rng):
         rng: not used.
 
     Returns:
-        Marginals; weights are 0 behind the end and 1 before it.
+        Marginals.
     """
     n = len(order.filters)
     place = np.argsort(order.filters)  # place[filters[p]] = p
@@ -84,9 +86,11 @@ def sample_shared(value, players, order, rng):
     which it is none with probability (s + 1) / n, or with n - s gone, of which it is one with
     probability (n - s) / n; together (n + 1) / n.
 
-    The sample is that marginal times the share of the order before the end. It has the same mean
-    as in sample_order, but for one place in n + 1, without the variance of the filter's place.
-    Players are compared on the same S and the same images.
+    The sample is that marginal times the share of the order before the end. Without truncation its
+    mean is the Shapley value, but for one place in n + 1, without the variance of the filter's
+    place. With truncation the order ends at the start of the window whose coalition is below it,
+    half a window earlier on average than in sample_order: near the end that the paper's rule finds,
+    which looks at every place. Players are compared on the same S and the same images.
 
     Args:
         value: (T, n) bool -> (T,) float64, V of T coalitions.

@@ -52,12 +52,12 @@ class RepairClaim:
 
 REPAIR_CLAIMS = [
     RepairClaim(
-        "removing filters of negative value (of accuracy) repairs the worst group",
+        "the paper's recipe repairs the worst group",
         PAPER_ROW,
         "black women",
-        "black women 54.7 -> 81.9",
+        "Black women 54.7 -> 81.9",
         "54 -> 80, 36 filters, on the images of the values",
-        prefix="black women ",
+        prefix="Black women ",
     ),
     RepairClaim(
         "... and raises the mean of the groups",
@@ -90,15 +90,14 @@ REPAIR_CLAIMS = [
         least=-0.02,
     ),
     RepairClaim(
-        "with V = smooth AUC, values re-estimated before each removal, and the threshold shifted: "
-        "black women + 27.2",
+        "re-estimated values and threshold: Black women +27.2",
         BEST_ROW,
         "black women",
-        "+ 27.2",
+        "+27.2",
         "-",
         least=0.272,
     ),
-    RepairClaim("... balanced + 6.8", BEST_ROW, "balanced", "+ 6.8", "-", least=0.068),
+    RepairClaim("... balanced +6.8", BEST_ROW, "balanced", "+6.8", "-", least=0.068),
     RepairClaim(
         "... more than a threshold shift does",
         BEST_ROW,
@@ -106,7 +105,7 @@ REPAIR_CLAIMS = [
         before="threshold",
         prefix="balanced ",
     ),
-    RepairClaim("... AUC among black faces, which no threshold moves", BEST_ROW, "AUC black"),
+    RepairClaim("... AUC among Black faces, which no threshold moves", BEST_ROW, "AUC black"),
     RepairClaim(
         "... and costs at most 2 points on CelebA",
         BEST_ROW,
@@ -272,7 +271,7 @@ def _attack_claims(folder, task, record):
         ),
         (
             "... and a black-box attack loses a third of its success",
-            "- 37 on average",
+            "-37 on average",
             f"{path(scores, (0, last), **black_box)}; "
             f"unattacked {path(scores, (0, last), **unattacked)}",
             weakened,

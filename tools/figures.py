@@ -11,7 +11,7 @@ import pandas as pd
 
 from report import figures
 from tools.overview import draw_overview
-from tools.recorded import evaluation, standard_errors, trainings
+from tools.recorded import evaluation, repair_names, set_names, standard_errors, trainings
 
 # Folders whose figures are drawn from their records.
 FIGURE_FOLDERS = [
@@ -55,15 +55,14 @@ def _application_records(folder):
 
 
 def _repair_figures(folder):
-    names = trainings(folder)
-    runs = [pd.read_csv(f"{name}/eval.csv") for name in names]
-    evaluations = [evaluation(name) for name in names]
-    set_names = evaluations[0].get("data_names")  # of drawings
+    runs = [pd.read_csv(f"{name}/eval.csv") for name in trainings(folder)]
+    evaluations = [evaluation(name) for name in trainings(folder)]
+    names, labels = set_names(folder), repair_names(folder)
     filters, removed = _valued_filters(folder, evaluations[0])
     chosen = _mean_steps(evaluations)
     drawn = {
-        "eval": figures.repair_curves(runs, chosen, "report", set_names),
-        "rivals": figures.rival_curves(runs, "report", set_names),
+        "eval": figures.repair_curves(runs, chosen, "report", names, labels),
+        "rivals": figures.rival_curves(runs, "report", names, labels),
         "values": figures.value_plot(filters, removed),
     }
     if len(runs) > 1:

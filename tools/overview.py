@@ -5,19 +5,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from datasets import GROUP_NAMES
+from report.labels import group_label
 from tools.recorded import evaluation, trainings
 
 # Rows of the figure, the first on top: a repair of the records, and its label.
 ROWS = {
     "nothing": "no repair",
-    "threshold": "decision threshold shifted",
-    "values of accuracy": "filters removed,\nby the paper's values",
-    "shapley+threshold": "filters removed, values re-estimated\nbefore each, threshold shifted",
+    "threshold": "threshold shifted, no filter removed",
+    "values of accuracy": "paper's recipe",
+    "values of accuracy+threshold": "paper's recipe,\nthreshold shifted",
+    "shapley+threshold": "values re-estimated before\neach removal, threshold shifted",
     "finetune+threshold": "fine-tuned on the same images,\nthreshold shifted",
 }
-# Marker, grey level and offset from the row's centre, of each group in GROUP_NAMES.
+# Marker, its inside and outline, and offset from the row's centre, of each group in GROUP_NAMES.
 MARKERS = ("s", "D", "^", "o")
-COLOURS = ("#9a9a9a", "#5b9bd5", "#6b6b6b", "#b3261e")
+INSIDES = ("white", "white", "#222222", "#b3261e")
+OUTLINES = ("#777777", "#2f78bd", "#222222", "#b3261e")
 OFFSETS = (-0.27, -0.09, 0.09, 0.27)
 
 
@@ -31,11 +34,16 @@ def draw_overview(folder):
         a matplotlib Figure. Markers are means over trainings, bars the range.
     """
     scores = _scores(folder)  # (trainings, rows, groups + 1), in %
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     groups_axis, mean_axis = figure.subplots(1, 2, sharey=True, width_ratios=[1.7, 1])
     centres = np.arange(len(ROWS))
     for index, name in enumerate(GROUP_NAMES):
-        style = {"marker": MARKERS[index], "color": COLOURS[index], "label": name}
+        style = {
+            "marker": MARKERS[index],
+            "markerfacecolor": INSIDES[index],
+            "color": OUTLINES[index],
+            "label": group_label(name),
+        }
         _draw_ranges(groups_axis, scores[:, :, index], centres + OFFSETS[index], style)
     style = {"marker": "o", "color": "black", "label": "mean over trainings"}
     _draw_ranges(mean_axis, scores[:, :, -1], centres, style)
@@ -43,17 +51,21 @@ def draw_overview(folder):
     groups_axis.set(yticks=centres, yticklabels=ROWS.values(), xlabel="accuracy of each group, %")
     mean_axis.set(xlabel="mean of the four groups, %")
     mean_axis.margins(x=0.2)
-    for axis in (groups_axis, mean_axis):
+    _finish(figure, (groups_axis, mean_axis), centres)
+    return figure
+
+
+def _finish(figure, axes, centres):
+    """Lines between rows, the first row on top, and one legend above."""
+    for axis in axes:
         axis.grid(axis="x", alpha=0.3)
         axis.tick_params(axis="y", length=0)
         axis.spines[["top", "right", "left"]].set_visible(False)
         for boundary in centres[1:] - 0.5:
             axis.axhline(boundary, color="0.9", linewidth=0.8)
-    groups_axis.invert_yaxis()
-    figure.legend(
-        *groups_axis.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
-    )
-    return figure
+    axes[0].invert_yaxis()
+    entries = axes[0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper center", ncols=4, frameon=False)
 
 
 def _scores(folder):

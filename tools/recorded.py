@@ -2,6 +2,7 @@
 
 import functools
 import glob
+import os
 
 from common.records import load_json
 
@@ -9,6 +10,17 @@ import numpy as np
 import pandas as pd
 
 from report import metrics
+from report.labels import method_label
+
+# What the pages call repairs where the values of mab.py are re-estimated before each removal.
+RE_ESTIMATED_NAMES = {
+    "shapley": "re-estimated values",
+    "values of accuracy": "paper's recipe",
+    "values of smooth_auc_all": "Shapley values of smooth AUC",
+}
+# What the two sets of faces are, in records of drawings that were made before they named them.
+DRAWN_SETS = {"fairface": "balanced portraits", "celeba": "unbalanced portraits"}
+DRAWN_FOLDER = "demo"
 
 
 def trainings(folder):
@@ -29,6 +41,25 @@ def valuation(folder):
 def rows_of(folder):
     """Names of the repairs that a folder's evaluation compares, in its order."""
     return list(evaluation(folder)["steps"])
+
+
+def repair_names(folder):
+    """Names of repairs for `method_label`, where they are not those that eval.py prints."""
+    run = evaluation(folder).get("run", {})
+    return RE_ESTIMATED_NAMES if "ROUNDS_A_STAGE" in run else {}
+
+
+def repair_label(folder, row):
+    """A repair as the pages show it: "paper's recipe and threshold"."""
+    return method_label(row, names=repair_names(folder))
+
+
+def set_names(folder):
+    """What to call the two sets of faces, as from datasets.set_names; None: FairFace and CelebA."""
+    names = evaluation(folder).get("data_names")
+    if names is None and os.path.basename(folder) == DRAWN_FOLDER:
+        return DRAWN_SETS
+    return names
 
 
 def standard_errors(folder):

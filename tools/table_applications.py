@@ -81,11 +81,11 @@ def attack_table(folder):
     paper = [
         "paper: Inception-v3, ImageNet, 16 filters",
         "",
-        "26 -> - 67",
+        "26 -> -67",
         "74 -> 67",
         "100 -> 0.1",
         "still works",
-        "- 37 on average",
+        "-37 on average",
         "not reported",
     ]
     rows = [paper]

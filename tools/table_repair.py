@@ -9,15 +9,17 @@ import pandas as pd
 
 from datasets import GROUP_NAMES
 from report import metrics
-from report.labels import celeba_label, method_label
+from report.labels import celeba_label, group_label
 from tools.recorded import (
     change_text,
     evaluation,
     markdown_table,
     percent,
     repair_changes,
+    repair_label,
     rows_of,
     score_path,
+    set_names,
     steps_text,
     trainings,
     valuation,
@@ -27,10 +29,11 @@ EXTREMES = ["worst", "gap", "equalised odds"]
 AUCS = ["AUC white", "AUC black"]
 # Rows of the headline: name of the repair in the records, and what it is.
 HEADLINE = {
-    "values of accuracy": "here: the paper's values, negative filters removed",
-    "shapley": "here: values re-estimated before each removal",
-    "shapley+threshold": "here: the same, and the decision threshold shifted",
-    "threshold": "here: no filter removed, the threshold shifted",
+    "values of accuracy": "here: paper's recipe",
+    "values of accuracy+threshold": "here: paper's recipe, threshold shifted",
+    "shapley": "here: re-estimated values",
+    "shapley+threshold": "here: re-estimated values, threshold shifted",
+    "threshold": "here: threshold shifted, no filter removed",
 }
 
 
@@ -61,9 +64,9 @@ def headline_table(folder):
         rows.append([name + removed, *paths])
     header = [
         "in %, before -> after",
-        "accuracy, black women",
+        "accuracy, Black women",
         "mean of the four groups",
-        "AUC, black faces",
+        "AUC, Black faces",
         "accuracy, CelebA test",
     ]
     return markdown_table(header, rows)
@@ -86,9 +89,10 @@ def repair_table(folder):
     for row in rows_of(folder):
         cells = [with_range[row, name] for name in (*GROUP_NAMES, "balanced")]
         cells += [means[row, name] for name in (*EXTREMES, *AUCS, "CelebA test")]
-        rows.append([method_label(row), steps_text(folder, row), *cells])
-    columns = [*GROUP_NAMES, "balanced", *EXTREMES, *AUCS, _celeba_column(folder)]
-    return markdown_table(["", "filters (epochs)", *columns], rows)
+        rows.append([repair_label(folder, row), steps_text(folder, row), *cells])
+    columns = map(group_label, [*GROUP_NAMES, "balanced", *EXTREMES, *AUCS])
+    header = ["", "filters (epochs)", *columns, _celeba_column(folder)]
+    return markdown_table(header, rows)
 
 
 def _repair_values(folder):
@@ -110,13 +114,15 @@ def change_table(folder):
         changes = repair_changes(folder, after, before)
         cells = metrics.format_percent(changes.loc[["black women", "balanced", *AUCS]])
         cells.append(change_text(folder, after, before, "all", "celeba"))
-        rows.append([f"{method_label(after)}, against {method_label(before)}", *cells])
-    return markdown_table(["", "black women", "balanced", *AUCS, _celeba_column(folder)], rows)
+        labels = [repair_label(folder, row) for row in (after, before)]
+        rows.append([", against ".join(labels), *cells])
+    columns = map(group_label, ["black women", "balanced", *AUCS])
+    return markdown_table(["", *columns, _celeba_column(folder)], rows)
 
 
 def _celeba_column(folder):
     """What the column of CelebA's test set is called: of drawings it is not CelebA."""
-    return celeba_label("report", evaluation(folder).get("data_names"))
+    return celeba_label("report", set_names(folder))
 
 
 def measures_table(folder):
@@ -146,7 +152,7 @@ def measures_table(folder):
         "rounds",
         "reliability",
         "rounds to 0.8, about",
-        "removed: balanced / black women / AUC black (filters)",
+        "removed: balanced / Black women / AUC Black (filters)",
         "the same, and the threshold shifted",
     ]
     return markdown_table(header, rows)
@@ -181,5 +187,6 @@ def framing_table(folder):
         cells += metrics.format_percent(accuracy.loc[["balanced"]])
         rows.append([constants["IMAGE_SIZE"], constants["EPOCHS"], f"({frame})", *cells])
     rows.sort(key=lambda row: row[:2])
-    header = ["IMAGE_SIZE", "EPOCHS", "CELEBA_FRAME", *GROUP_NAMES, "balanced"]
+    groups = map(group_label, [*GROUP_NAMES, "balanced"])
+    header = ["IMAGE_SIZE", "EPOCHS", "CELEBA_FRAME", *groups]
     return markdown_table(header, rows)

@@ -209,6 +209,25 @@ def test_out_of_memory_halves_and_goes_on(squeezenet, faces, capsys, rows, at_on
         evaluator.logits(keep)
 
 
+def test_out_of_memory_halves_for_guesses_too(squeezenet, faces, capsys, monkeypatch):
+    evaluator = Coalitions(squeezenet, IMAGE_SIZE)
+    fills = torch.zeros(len(evaluator.layers))
+    evaluator.see(normalise(faces.images[:8], "cpu"), fills)
+    keep, labels = np.ones(len(fills), dtype=bool), torch.zeros(8, dtype=torch.long)
+    expected = evaluator.first_order(keep, labels)
+    compute = coalitions.first_order_changes
+
+    def limited(steps, keep, fills, images, labels):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError
+        return compute(steps, keep, fills, images, labels)
+
+    monkeypatch.setattr(coalitions, "first_order_changes", limited)
+    for values, exact in zip(evaluator.first_order(keep, labels), expected):
+        torch.testing.assert_close(values, exact, rtol=1e-4, atol=1e-5)
+    assert evaluator.images_at_once == 4 and "Out of memory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("message, shrinks", [("can't allocate memory", True), ("x", False)])
 def test_only_errors_of_memory_are_mended(small, classes, message, shrinks):
     evaluator = Coalitions(small, 16, 2)

@@ -76,7 +76,9 @@ def male_margins(monkeypatch):
 def test_follow_removals():
     order = np.array([3, 0])
     with tqdm(file=io.StringIO()) as bar:
-        by_split = repair.follow_removals(KnownEvaluator(), torch.zeros(5), order, NUMBERED, bar)
+        evaluator, fills = KnownEvaluator(), torch.arange(5.0)
+        by_split = repair.follow_removals(evaluator, fills, order, NUMBERED, bar)
+        assert evaluator.fills is fills
         assert bar.n == 3 * 3 * 200  # three sets, three steps
     assert list(by_split) == ["choose", "report", "celeba"]
     for margins in by_split.values():
@@ -199,6 +201,7 @@ def test_scores_and_changes(split, celeba):
         "group", "value", "ci_low", "ci_high", "n_images", "row", "steps"
     ]  # fmt: skip
     assert list(dict.fromkeys(table["row"])) == [row.name for row in rows]
+    assert table.index.tolist() == list(range(len(table)))
     random = table[table["row"] == "random"]
     assert random["group"].tolist()[-2:] == ["AUC black", celeba] and len(random) == 11
     assert (random["steps"] == 1.5).all() and (table["steps"][:11] == 0).all()
@@ -221,6 +224,7 @@ def test_curve_table(paths):
     assert table.columns.tolist() == [
         "method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"
     ]  # fmt: skip
+    assert table.index.tolist() == list(range(len(table)))
     assert len(table) == 2 * (4 * 6 + 4)  # paths; steps of report with six groups, of celeba
     assert list(dict.fromkeys(table["method"])) == ["shapley", "shapley+threshold"]
     rows = table[(table["method"] == "shapley") & (table["split"] == "celeba")]
@@ -239,7 +243,7 @@ def test_curve_table(paths):
 
 def evaluate():
     game = SimpleNamespace(evaluator=KnownEvaluator(), network=None, device=torch.device("cpu"))
-    orders = {"shapley": np.array([2, 0, 1]), "random 0": np.array([4, 3])}
+    orders = {"shapley": np.array([2, 0, 3]), "random 0": np.array([4, 3])}
     reported = repair.Reported("report", NUMBERED, seed=0)
     return orders, repair.evaluate_repairs(game, torch.zeros(5), orders, {}, reported)
 
@@ -248,7 +252,7 @@ def test_evaluate_repairs():
     orders, result = evaluate()
     margins = known_margins(orders["shapley"])
     chosen = selection.choose_step(margins, FACES)
-    assert result.removed.tolist() == [2, 0, 1][:chosen]
+    assert chosen == 1 and result.removed.tolist() == [2]
     names = [row.name for row in result.rows]
     rows = dict(zip(names, result.rows))
     assert names == ["nothing", "threshold", "shapley", "shapley+threshold", "random",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shapley import tmab_shapley
-from shapley.bandit import RoundSamples, look, take_in
+from shapley.bandit import RoundSamples, add_round
 from shapley.estimate import new_estimate, truncated_share
 from shapley.processes import OneProcess
 from shapley.samplers import SAMPLERS
@@ -326,19 +326,22 @@ def test_a_team_larger_than_a_look_has_idle_processes():
     assert set(calls) == {0, 1}
 
 
-def test_take_in_adds_up():
+def test_add_round_adds_up():
     state = new_estimate(2, (-1, 1))
     for guessed in (True, False, True):
-        take_in(state, RoundSamples(np.array([[0.5, 0.25]]), np.zeros(2), 7, guessed), 0.05)
+        add_round(state, RoundSamples(np.array([[0.5, 0.25]]), np.zeros(2), 7, guessed), 0.05)
     assert (state.rounds, state.evaluations, state.guesses) == (3, 21, 2)
     assert state.values.tolist() == [0.5, 0.25]
-    active, close = state.active.copy(), state.close.copy()
-    state.ci_low[:] = state.ci_high[:] = 0
-    look(state, 1, "lowest", 9.0, 0.05, "clt", drop=False)
-    assert state.decided and (state.ci_low < 0).all()  # the interval is that of the bound
-    assert np.array_equal(state.active, active) and np.array_equal(state.close, close)
-    look(state, 1, "lowest", 9.0, 0.05, "clt", drop=True)
-    assert not state.active.any() and state.close.all()
+
+
+def test_a_state_of_another_range_is_refused():
+    def value(keep, round_seed):
+        return keep.mean(1)
+
+    state = tmab_shapley(value, 4, k=1, max_rounds=1)
+    for options in ({"value_range": (-3, 3)}, {"deepest": 0.5}, {"guess": lambda *_: np.zeros(4)}):
+        with pytest.raises(ValueError, match="state is of another"):
+            tmab_shapley(value, 4, k=1, max_rounds=2, state=state, **options)
 
 
 def test_importing_needs_no_torch():

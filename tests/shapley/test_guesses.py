@@ -126,10 +126,11 @@ def test_a_round_that_is_truncated_at_once_guesses_0():
 
 # ----------------------------------------------------------------------------- what is refused
 
-RANGES = (
-    "needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a value_range (low, high), "
-    "two singles or more, and positive window, chunk, look_every, farthest_guess"
-)
+RANGES = {
+    "needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a positive look_every",
+    "needs a value_range (low, high), two singles or more, and positive window, chunk and "
+    "farthest_guess",
+}
 OUT_OF_RANGE = [
     {"delta": 0},
     {"delta": 1},
@@ -157,7 +158,7 @@ def run(**options):
 def test_arguments_out_of_range(options):
     with pytest.raises(ValueError) as refusal:
         run(**options)
-    assert str(refusal.value) == RANGES
+    assert str(refusal.value) in RANGES
 
 
 @pytest.mark.parametrize(
@@ -187,11 +188,11 @@ def test_arguments_at_the_ends_of_their_ranges(options):
         ({"k": 4}, "k=4 must be from 1 to 3: none or all of 4 filters need no deciding"),
         (
             {"sampler": "guided"},
-            "sampler='guided': a guess goes with sampler='guided', and only there",
+            "sampler='guided' needs a guess; give sampler='shared' without one",
         ),
         (
             {"sampler": "paper", "guess": lambda keep, round_seed: np.zeros(4)},
-            "sampler='paper': a guess goes with sampler='guided', and only there",
+            "sampler='paper' takes no guess; give sampler='guided'",
         ),
     ],
 )

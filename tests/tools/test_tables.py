@@ -105,7 +105,7 @@ def test_overview_shows_means_and_ranges(tmp_path):
         save_json(tmp_path / name / "eval.json", repairs(scores))
     groups, means = draw_overview(str(tmp_path)).axes
     line, _, (bars,) = means.containers[0]
-    np.testing.assert_allclose(line.get_xdata(), [65, 67, 69, 71, 73])
+    np.testing.assert_allclose(line.get_xdata(), 65 + 2 * np.arange(len(ROWS)))
     first_bar = bars.get_segments()[0]
     np.testing.assert_allclose(first_bar[:, 0], [60, 70])
     assert len(groups.containers) == len(GROUP_NAMES)

@@ -331,6 +331,8 @@ def test_shares_of_the_sum(options, shared):
     """Only of the accuracy of all classes, and of a positive sum."""
     result = evaluate(values_of([0], **options), {"report": DATA}, Limits(1, 1, 0, 0))
     assert bool(result.shares) == shared
+    groups = {"all", "class cow", "others"} if "CLASS" in options else {"all"}
+    assert set(result.table["group"]) == groups
 
 
 def test_evaluate_an_attack(pairs):

@@ -13,51 +13,20 @@ import pytest
 from report.values import (
     SavedRun,
     Stages,
-    highest_filters,
     load_stages,
-    load_values,
     save_stages,
     save_tables,
 )
 from shapley.estimate import Estimate, reliability, standard_errors, truncated_share
 from shapley.intervals import rounds_to_decide
-from tests.games import assert_same_state, estimate, noisy
-
-N = 6  # players
-PLAYERS = np.array([0, 1, 2, 4, 5, 7])  # of 8 filters, two are spared
-NAMES = [("conv1", 0), ("conv1", 1), ("conv1", 2), *(("conv2", channel) for channel in range(5))]
-RUN = {
-    "network": "abc",
-    "images": "def",
-    "REMOVAL": "mean",
-    "FAIRFACE_FRAME": [0.0, 0.0, 1.0, 1.0],
-    "TOP_K": 2,
-    "WHICH": "lowest",
-    "BOUND": "sequence",
-    "MEASURE": "accuracy",
-    "SAMPLER": "shared",
-    "SINGLES": 5,
-    "EPS": 0.001,
-    "DELTA": 0.05,
-}
-
-
-def play(rounds=13, n=N, seed=0):
-    """The Estimate of a small game."""
-    value = noisy(np.linspace(-0.2, 0.3, n), 0.1, 0.2)
-    options = {"k": 2, "value_range": (-1, 1), "sampler": "shared", "singles": 5}
-    return estimate(value, n, rounds, seed=seed, truncation=0.0, window=2, **options)
+from tests.games import assert_same_state
+from tests.report.toy_values import NAMES, PLAYERS, RUN, N, edit_npz, play, staged
 
 
 @pytest.fixture(scope="module")
 def state():
     """A game's Estimate after 13 rounds. Not to be changed."""
     return play()
-
-
-def staged(state):
-    """Stages in which two filters were removed."""
-    return Stages(state, (3, 0), (-0.5, -0.4), rounds=20, evaluations=300, guesses=7)
 
 
 # ----------------------------------------------------------------------------- stages
@@ -166,7 +135,9 @@ def test_tables_are_those_of_the_estimate(state, tmp_path):
     assert values[PLAYERS].tolist() == state.values.tolist()
 
 
-def test_tables_know_nothing_of_intervals_of_removed_filters(state, tmp_path):
+def test_tables_know_nothing_of_intervals_of_removed_filters(tmp_path):
+    state = play()
+    state.status[:] = "top"
     save_all(tmp_path, staged(state))
     table = pd.read_csv(tmp_path / "filters.csv")
     gone = [3, 0]
@@ -174,12 +145,13 @@ def test_tables_know_nothing_of_intervals_of_removed_filters(state, tmp_path):
         assert np.isnan(table[name][gone]).all() and not np.isnan(table[name].drop(gone)).any()
     assert table["shapley"][gone].tolist() == [-0.5, -0.4]
     assert (table["status"][gone] == "undecided").all()
+    assert (table["status"].drop(gone) == "top").all()
     assert pd.read_pickle(tmp_path / "shapley_values.pkl")[[4, 0]].tolist() == [-0.5, -0.4]
 
 
 def test_summary_in_mab_json(state, tmp_path):
     state = play(n=N, seed=1)
-    state.status = np.array(["top", "undecided", "rest", "rest", "rest", "undecided"])
+    state.status = np.array(["top", "undecided", "rest", "rest", "undecided", "undecided"])
     state.ci_low, state.ci_high = state.values - 0.1, state.values + 0.1
     state.active[:4] = False
     state.guesses = 5
@@ -203,7 +175,7 @@ def expected_summary(state, forecast):
         "decided": False,
         "filters": 6,
         "certified": 1,
-        "ruled_out": 3,
+        "ruled_out": 2,
         "active": 2,
         "negative": int(sum(state.values < 0)),
         "reliability": reliability(state),
@@ -225,6 +197,22 @@ def test_numbers_of_the_summary_at_0_are_on_neither_side(state, tmp_path):
     assert [record[name] for name in names] == [2, 1, 1, False]
 
 
+def test_a_decided_run(tmp_path):
+    state = play()
+    state.status[:] = ["top", "rest", "rest", "rest", "rest", "rest"]
+    save_all(tmp_path, Stages(state))
+    record = json.loads((tmp_path / "mab.json").read_text())
+    assert [record[name] for name in ("decided", "certified", "ruled_out")] == [True, 1, 5]
+
+
+def test_tables_have_seven_digits(state, tmp_path):
+    save_all(tmp_path, Stages(state))
+    for line in (tmp_path / "filters.csv").read_text().splitlines()[1:]:
+        numbers = line.split(",")
+        for number in [*numbers[3:6], numbers[-1]]:
+            assert number == f"{float(number):.7g}" and len(number) > 5
+
+
 # ----------------------------------------------------------------------------- resuming
 
 
@@ -233,15 +221,6 @@ def test_seconds_and_rounds_of_the_tables_are_read(state, tmp_path):
     saved = load_stages(str(tmp_path), RUN, PLAYERS)
     assert (saved.seconds, saved.tabled_rounds) == (12.5, 13)
     assert type(saved.seconds) is float and type(saved.tabled_rounds) is int
-
-
-def edit_npz(folder, drop=(), **changes):
-    """Change arrays of mab.npz."""
-    path = f"{folder}/mab.npz"
-    arrays = records.load_npz(path, "mab.py") | changes
-    kept = {name: array for name, array in arrays.items() if name not in drop}
-    records.save({path: kept})
-    return path
 
 
 def test_records_without_players_are_of_all_filters(state, tmp_path):
@@ -316,85 +295,9 @@ def test_tables_that_say_nothing_are_refused(state, tmp_path, text):
         load_stages(str(tmp_path), RUN, PLAYERS)
 
 
-def test_damaged_files_are_of_mab_py(tmp_path):
-    (tmp_path / "mab.npz").write_text("junk")
-    for load in (load_stages, lambda folder, *_: load_values(f"{folder}/mab.npz")):
-        with pytest.raises(InputError, match="mab.npz is damaged .* run mab.py again"):
-            load(str(tmp_path), RUN, PLAYERS)
-
-
-# ----------------------------------------------------------------------------- reading
-# Of the order in which filters go, see test_load_values.py.
-
-
-def saved_values(folder, stages, **run):
-    save_stages(str(folder), stages, RUN | run, PLAYERS)
-    return load_values(f"{folder}/mab.npz")
-
-
-def test_equal_values_go_in_the_order_of_their_numbers(tmp_path):
-    state = play()
-    state.values[:] = [-0.1, -0.2, -0.1, -0.2, -0.1, 0.3]
-    assert saved_values(tmp_path, Stages(state)).order.tolist() == [1, 4, 0, 2, 5]
-
-
-def test_no_filter_harms(tmp_path):
-    state = play()
-    state.values[:] = 0.1
-    assert saved_values(tmp_path, Stages(state)).order.tolist() == []
-
-
-def test_values_of_older_records(state, tmp_path):
-    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
-    for drop in (["players", "counts"], ["players", "m2"]):
-        loaded = load_values(edit_npz(tmp_path, drop))
-        assert loaded.filters.index.tolist() == list(range(N))
-        assert loaded.filters["standard_error"].isna().all()
-        assert loaded.filters["shapley"].tolist() == state.values.tolist()
-
-
-@pytest.mark.parametrize("drop", ["run", "values", "ci_low", "status", "removed", "lowest"])
-def test_values_without_an_array_are_refused(state, tmp_path, drop):
-    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
-    with pytest.raises(InputError, match="mab.npz is not a record of mab.py; move it away"):
-        load_values(edit_npz(tmp_path, [drop]))
-
-
-# ----------------------------------------------------------------------------- the highest
-
-
-def test_highest_filters(tmp_path):
-    state = play(n=8)
-    state.values[:] = [0.1, 0.5, 0.3, 0.5, -0.2, 0.0, 0.2, 0.4]
-    save_stages(str(tmp_path), Stages(state), RUN, np.arange(8))
-    folder = str(tmp_path)
-    assert highest_filters(folder, 0.5, "abc", 8).tolist() == [1, 3, 7, 2]
-    assert highest_filters(folder, 0.2, "abc", 8).tolist() == [1, 3]  # 1.6, rounded
-    assert highest_filters(folder, 0.05, "abc", 8).tolist() == []
-
-
-def test_highest_filters_of_other_records(state, tmp_path):
-    with pytest.raises(InputError) as refusal:
-        highest_filters(f"{tmp_path}/none", 0.5, "abc", N)
-    rule = "must be the RECORDS_DIR of an earlier run of mab.py on this network"
-    assert str(refusal.value) == f"--SPARE={tmp_path}/none: {rule}"
-    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
-    for network, n_filters in (("abc", 8), ("xyz", N)):
-        with pytest.raises(InputError) as refusal:
-            highest_filters(str(tmp_path), 0.5, network, n_filters)
-        assert str(refusal.value) == (
-            f"SPARE: {tmp_path}/mab.npz is of another network, or of some of its filters only; "
-            "give a run of all filters of this one"
-        )
-
-
-@pytest.mark.parametrize(
-    "damage", [{"drop": ["run"]}, {"drop": ["values"]}, {"run": "{}"}, {"run": "x"}]
-)
-def test_highest_filters_of_no_record(state, tmp_path, damage):
-    save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)
-    path = edit_npz(tmp_path, **damage)
-    with pytest.raises(InputError) as refusal:
-        highest_filters(str(tmp_path), 0.5, "abc", N)
-    fix = "give the RECORDS_DIR of another run"
-    assert str(refusal.value) == f"{path} is not a record of mab.py; {fix}"
+def test_damaged_records_are_of_mab_py(state, tmp_path):
+    save_all(tmp_path, Stages(state))
+    for name in ("mab.json", "mab.npz"):
+        (tmp_path / name).write_text("junk")
+        with pytest.raises(InputError, match=f"{name} is damaged .* and run mab.py again"):
+            load_stages(str(tmp_path), RUN, PLAYERS)

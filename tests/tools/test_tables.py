@@ -128,6 +128,27 @@ def test_repair_table_of_several_trainings_has_ranges(tmp_path):
     assert cells[-1] == "60.0 |"  # CelebA: the mean alone
 
 
+def test_repairs_by_the_names_of_the_pages(tmp_path):
+    """Where values are re-estimated, those estimated once are rivals; else eval.py's names."""
+    for name, run in (("once", {}), ("re-estimated", {"ROUNDS_A_STAGE": 1})):
+        save_json(tmp_path / name / "eval.json", {"run": run})
+    once, again = (str(tmp_path / name) for name in ("once", "re-estimated"))
+    assert recorded.repair_label(again, "shapley+threshold") == "re-estimated values and threshold"
+    assert recorded.repair_label(again, "values of accuracy") == "paper's recipe"
+    assert recorded.repair_label(again, "greedy") == "greedy removal"
+    assert recorded.repair_label(once, "shapley") == "lowest values removed"
+
+
+def test_drawings_are_not_called_by_the_names_of_photos(tmp_path):
+    names = {"fairface": "a", "celeba": "b"}
+    save_json(tmp_path / "demo" / "eval.json", {})
+    save_json(tmp_path / "named" / "eval.json", {"data_names": names})
+    save_json(tmp_path / "photos" / "eval.json", {})
+    assert recorded.set_names(str(tmp_path / "demo")) == recorded.DRAWN_SETS
+    assert recorded.set_names(str(tmp_path / "named")) == names
+    assert recorded.set_names(str(tmp_path / "photos")) is None
+
+
 def test_steps_are_means_over_trainings(tmp_path):
     for name, steps in ((".", [2, 4]), ("seed_1", [9])):
         save_json(tmp_path / name / "eval.json", {"steps": {"random": steps, "nothing": [0]}})

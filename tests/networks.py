@@ -134,6 +134,17 @@ class Small(nn.Module):
         return self.head(torch.relu(self.second(torch.relu(self.first(x))))).mean((2, 3))
 
 
+class HeadAlone(nn.Module):
+    """Its only conv gives the logits, so it has no filters."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x):
+        return self.head(x).mean((2, 3))
+
+
 def seeded(kind, seed=0):
     """A network of this class in eval mode."""
     torch.manual_seed(seed)

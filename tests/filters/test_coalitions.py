@@ -141,11 +141,13 @@ def test_mean_outputs_are_sums_over_images(small, classes):
 
 
 def test_network_that_cannot_be_cut_takes_masked_forwards(capsys):
-    assert isinstance(make_evaluator(seeded(Untraceable), IMAGE_SIZE), MaskedForwards)
+    masked = make_evaluator(seeded(Untraceable), IMAGE_SIZE)
+    assert isinstance(masked, MaskedForwards) and not masked.is_cut
     line = capsys.readouterr().err
     assert "Untraceable takes a whole forward pass for each coalition" in line
     assert "torch.fx cannot trace it" in line and line.count("\n") == 1
-    assert isinstance(make_evaluator(seeded(Odd), IMAGE_SIZE), Coalitions)
+    evaluator = make_evaluator(seeded(Odd), IMAGE_SIZE)
+    assert isinstance(evaluator, Coalitions) and evaluator.is_cut
     assert capsys.readouterr().err == ""
 
 

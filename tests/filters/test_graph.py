@@ -9,7 +9,7 @@ from torch import nn
 
 from datasets import normalise
 from filters.graph import cut, run_steps
-from tests.networks import IMAGE_SIZE, Odd, Shared, Small, Untraceable, seeded
+from tests.networks import IMAGE_SIZE, HeadAlone, Odd, Shared, Small, Untraceable, seeded
 
 
 def gates(steps):
@@ -188,7 +188,8 @@ class NoConvs(nn.Module):
         (Scaled, "scale depends on no image"),
         (TwoInputs, "it takes more than images"),
         (Untraceable, "torch.fx cannot trace it"),
-        (NoConvs, "it has no convs"),
+        (NoConvs, "it has no convs$"),
+        (HeadAlone, "it has no convs but its head"),
         (MergedImages, "the first axis of a step's output is not the images"),
     ],
 )

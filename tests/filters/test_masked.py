@@ -1,14 +1,20 @@
 """Whole forward passes with hooks, for networks that cannot be cut."""
 
+from common.settings import InputError
+
 import numpy as np
+import pytest
 import torch
 
 from datasets import normalise
+from filters.coalitions import make_evaluator
 from filters.masked import COALITIONS_A_CALL, MaskedForwards
 from filters.value import fill_values
+from tests.damage import check_message
 from tests.networks import (
     IMAGE_SIZE,
     CalledTwice,
+    HeadAlone,
     Small,
     Untraceable,
     draw_coalitions,
@@ -87,3 +93,10 @@ def test_a_conv_that_is_called_twice_loses_its_filters_in_both(faces):
     evaluator.see(images, fills)
     expected = naive_rows(network, evaluator, fills, images, keep)
     torch.testing.assert_close(evaluator.logits(keep), expected)
+
+
+def test_a_network_without_filters_is_refused():
+    for make in (MaskedForwards, make_evaluator):
+        with pytest.raises(InputError) as refusal:
+            make(seeded(HeadAlone), IMAGE_SIZE)
+        check_message(str(refusal.value), "HeadAlone has no conv filters but its head's")

@@ -10,7 +10,7 @@ from filters import measures
 from filters.measures import ADVERSARY, CLEAN, MEASURES, class_margins, male_margin
 from tests.networks import draw_faces
 
-BEST_AND_WORST = {"likelihood": (1.0, 0.01), "attack": (1.0, -1.0)}  # of all others (1, 0)
+WORST = {"likelihood": 0.01}  # of all others it is the lower end of value_range
 N_IMAGES = 24
 
 # ----------------------------------------------------------------------------- all measures
@@ -39,8 +39,8 @@ def draw_margins(n_rows, seed=0):
 def test_a_value_for_each_row_within_the_range(name):
     values = MEASURES[name](draw_margins(50), data_of(name))
     assert values.shape == (50,) and values.dtype == torch.float32
-    best, worst = BEST_AND_WORST.get(name, (1.0, 0.0))
-    assert (values >= min(worst, 0)).all() and (values <= best).all()
+    low, high = MEASURES[name].value_range
+    assert (values >= low).all() and (values <= high).all()
     assert values.std() > 0.01
 
 
@@ -49,7 +49,8 @@ def test_perfect_margins_are_best_and_inverted_ones_worst(name):
     right = torch.full((1, N_IMAGES), 100.0)
     if name == "attack":  # adversaries are classified as their target, clean images wrongly
         right[0, data.group == CLEAN] *= -1
-    best, worst = BEST_AND_WORST.get(name, (1.0, 0.0))
+    low, best = MEASURES[name].value_range
+    worst = WORST.get(name, low)
     values = MEASURES[name](torch.cat([right, -right]), data)
     assert values.tolist() == pytest.approx([best, worst], abs=1e-6)
 

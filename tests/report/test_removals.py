@@ -90,6 +90,14 @@ def test_what_is_no_record_of_rivals(run, order, tmp_path):
     check_message(str(stop.value), str(path), "is not a record of rivals.py")
 
 
+def test_a_damaged_file(tmp_path):
+    path = tmp_path / "rivals.npz"
+    path.write_bytes(b"no record")
+    with pytest.raises(InputError) as stop:
+        removals.load_rivals(str(path), RUN, 10, 3)
+    check_message(str(stop.value), str(path), "is damaged", "run rivals.py again")
+
+
 def test_the_last_filter_may_be_named(tmp_path):
     path = tmp_path / "rivals.npz"
     write(path, RIVALS_RUN | {"MAX_REMOVED": 3}, greedy=[9])

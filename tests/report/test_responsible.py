@@ -37,7 +37,7 @@ class KnownEvaluator:
         return logits.scatter_add(-1, labels, works[..., None])
 
     def without(self, removed, fills):
-        return ("without", removed.tolist())
+        return ("without", removed.tolist(), fills.tolist())
 
 
 def called_right(gone):
@@ -187,7 +187,7 @@ def test_attack_anew(pairs):
     row = responsible.attack_anew(GAME, fills, removal, 2, DATA, {"network": "n"}, 5)
     digest = json.dumps(["n", [2, 1], [2.5, 1.5]])
     name = "attacking anew, 2 filters removed"
-    assert pairs == [(("without", [2, 1]), digest, 3, 5, "cpu", name)]
+    assert pairs == [(("without", [2, 1], fills.tolist()), digest, 3, 5, "cpu", name)]
     numbers, targets = np.arange(10)[::-1], ((LABELS + 1) % 3).numpy()
     works = ~np.isin(numbers % 4, [2, 1])
     called = np.where(works, LABELS.numpy()[numbers], 0)
@@ -229,7 +229,7 @@ def test_curve_table():
     assert table.columns.tolist() == [
         "method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high", "n_images"
     ]  # fmt: skip
-    assert len(table) == 3 * (3 + 2 + 2 + 1)
+    assert len(table) == 3 * (3 + 2 + 2 + 1) and table.index.tolist() == list(range(len(table)))
     first = table.iloc[:9]
     assert first["n_removed"].tolist() == [0, 1, 2] * 3
     assert first["group"].tolist() == ["all"] * 3 + ["class cat"] * 3 + ["success"] * 3

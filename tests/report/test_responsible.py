@@ -28,6 +28,7 @@ class KnownEvaluator:
     def see(self, images, fills):
         # undoes datasets.normalise for the first channel
         self.numbers = (images[:, 0, 0, 0] * 0.229 + 0.485).mul(255).round().long()
+        self.fills = fills
 
     def logits(self, keep):
         works = torch.from_numpy(keep[:, self.numbers % 4].astype(np.float32))  # (T, B)
@@ -172,7 +173,9 @@ def test_classify():
     """Each set after each step of each removal; the class with the largest logit counts."""
     removals = [Removal("shapley", np.array([1, 2]), [0, 1, 2]), Removal("l2", np.array([3]), [1])]
     part = DATA.take(torch.tensor([5, 2]))
-    responsible.classify(KnownEvaluator(), torch.zeros(5), removals, {"report": DATA, "x": part})
+    evaluator, fills = KnownEvaluator(), torch.zeros(5)
+    responsible.classify(evaluator, fills, removals, {"report": DATA, "x": part})
+    assert evaluator.fills is fills
     expected = np.stack([called_right(gone) for gone in ([], [1], [1, 2])])
     assert np.array_equal(removals[0].right["report"], expected)
     assert np.array_equal(removals[0].right["x"], expected[:, [5, 2]])
@@ -324,6 +327,7 @@ def test_the_limit_is_kept():
         ({"CLASS": "cow"}, False),
         ({"shapley": (3.0, 2.0, -5.0, 0.0, 0.0)}, False),  # the sum is 0
         ({"shapley": (3.0, 2.0, -6.0, 0.0, 0.0)}, False),
+        ({"shapley": (0.5, 0.0, 0.0, 0.0, 0.0)}, True),
         ({"MEASURE": "soft_accuracy"}, True),
     ],
 )

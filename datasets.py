@@ -217,7 +217,7 @@ def count_faces(data_dir):
     fairface_counts = pd.crosstab(fairface_rows["purpose"], fairface_groups)
     counts = {"celeba": celeba_counts, "fairface": fairface_counts}
     table = pd.concat(counts, names=["data", "set"])
-    return table[["women", "men", *GROUP_NAMES]].rename_axis(columns="group")
+    return table.reindex(columns=["women", "men", *GROUP_NAMES]).rename_axis(columns="group")
 
 
 def check_faces(data_dir, image_size, celeba_frame, fairface_frame):

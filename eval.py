@@ -11,8 +11,8 @@ often the report set was opened, and when.
 
 For other tasks eval.py chooses nothing: it removes filters in the order of their values, the
 highest or the lowest first, as mab.py was asked to. On the report set it measures what is lost,
-overall, of each class and to an attack, beside random filters, those of the largest weights, and
-what rivals.py names.
+overall, of each class and to an attack, beside random filters, those of the largest (for the lowest
+values, the smallest) weights, and what rivals.py names.
 
 Reads what mab.py wrote, and rivals.py and finetune.py if they have run. Writes under RECORDS_DIR
 eval.json, eval.csv and figures; for faces also eval.npz, and faces.npz, those that a figure shows.
@@ -92,11 +92,11 @@ def check_constants():
         names = list(other_folders())
         usable = all(os.path.exists(f"{folder}/mab.npz") for folder in split_list(OTHERS))
         distinct = len(names) == len(split_list(OTHERS)) and "+" not in "".join(names)
-        rule = "folders of different names, without +, that hold a mab.npz; with commas between"
+        rule = "folders of different names, without +, each with a mab.npz, separated by commas"
         settings.require("OTHERS", OTHERS, usable and distinct, rule)
     else:
         settings.require("EVERY", EVERY, EVERY >= 1, "at least 1")
-        settings.require("OTHERS", OTHERS, not OTHERS, "left out, but for TASK=faces")
+        settings.require("OTHERS", OTHERS, not OTHERS, "empty, unless TASK=faces")
 
 
 def split_list(text):

@@ -11,7 +11,7 @@ git ignores it.
 import time
 
 from common import records, settings
-from common.settings import (  # noqa: F401 (load_game takes them by name)
+from common.settings import (
     ARCH,
     CELEBA_FRAME,
     DATA_DIR,

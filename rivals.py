@@ -11,6 +11,7 @@ rival is one more function here, one line in CHOOSERS, and its name in the const
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common import records, settings
@@ -186,14 +187,25 @@ def _remove_one_by_one(subject, number, candidates):
     return np.array(order, dtype=int)
 
 
-# name -> function (subject, number) -> (number,) int, filters to remove, the first to go first
+@dataclass(frozen=True)
+class Rival:
+    """A way to choose filters, and whether it needs a network that can be cut."""
+
+    choose: Callable
+    needs_guesses: bool = True
+
+    def __call__(self, subject, number):
+        """Filters to remove, the first to go first: (number,) int."""
+        return self.choose(subject, number)
+
+
 CHOOSERS = {
-    "l2_norm": l2_norm,
-    "mean_activation": mean_activation,
-    "first_order": first_order,
-    "leave_one_out": leave_one_out,
-    "greedy_guess": greedy_guess,
-    "greedy": greedy,
+    "l2_norm": Rival(l2_norm, needs_guesses=False),
+    "mean_activation": Rival(mean_activation, needs_guesses=False),
+    "first_order": Rival(first_order),
+    "leave_one_out": Rival(leave_one_out),
+    "greedy_guess": Rival(greedy_guess),
+    "greedy": Rival(greedy),
 }
 
 # ----------------------------------------------------------------------------- script
@@ -255,12 +267,12 @@ def check_limits(subject, names):
     most = len(subject.players) - 1
     settings.require("MAX_REMOVED", MAX_REMOVED, 0 < MAX_REMOVED <= most, f"from 1 to {most}")
     if not subject.evaluator.is_cut:
-        without_guesses = {"l2_norm", "mean_activation"}
+        usable = [name for name, rival in CHOOSERS.items() if not rival.needs_guesses]
         rule = (
-            "l2_norm,mean_activation: the others need guesses, which a network that cannot be cut "
+            f"{','.join(usable)}: the others need guesses, which a network that cannot be cut "
             "does not give"
         )
-        settings.require("RIVALS", RIVALS, set(names) <= without_guesses, rule)
+        settings.require("RIVALS", RIVALS, set(names) <= set(usable), rule)
 
 
 def load_orders(run):

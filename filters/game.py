@@ -89,8 +89,9 @@ def load_game(constants, device, run=None):
     seen = datasets.load(task, constants["DATA_DIR"], "values", constants["IMAGE_SIZE"], *frames)
     if run and datasets.digest(seen) != run.get("seen", run["images"]):
         raise InputError(
-            f"{records_dir} holds values from other images, or framed otherwise; set them back, "
-            "or run mab.py with a new --RECORDS_DIR"
+            f"{records_dir} holds values from other images, or framed otherwise (FAIRFACE_FRAME "
+            f"was {settings.format_value(tuple(run['FAIRFACE_FRAME']))}); set them back, or run "
+            "mab.py with a new --RECORDS_DIR"
         )
     evaluator = make_evaluator(network, constants["IMAGE_SIZE"])
     return Game(network, digest, classes, seen, evaluator, device)

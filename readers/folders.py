@@ -10,9 +10,8 @@ from torchvision.datasets import ImageFolder
 
 from readers.images import decode_images, without_groups
 
-CROP = (
-    0.875  # side of the centred square that is used, as a share of the shorter side: torchvision's
-)
+# Side of the centred square that is used, as a share of an image's shorter side; torchvision's.
+CROP = 0.875
 
 
 def folder(data_dir, purpose, image_size):

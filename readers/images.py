@@ -24,9 +24,8 @@ class Images(NamedTuple):
 
     images: torch.Tensor  # (N, 3, S, S) uint8, channels last in memory
     label: torch.Tensor  # (N,) int64, the class index; for faces 1 is male, 0 female
-    group: (
-        torch.Tensor
-    )  # (N,) int64: index into GROUPS, or as filters/adversaries.py says; -1: none
+    # (N,) int64: index into GROUPS; CLEAN or ADVERSARY of filters/measures.py; -1: none
+    group: torch.Tensor
 
     def take(self, rows):
         """The images at `rows`, an index or mask over the N."""

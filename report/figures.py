@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from datasets import GROUP_NAMES
 from report import panels
-from report.labels import fairface_label, method_label, score_label  # noqa: F401 (tools take both)
+from report.labels import fairface_label, method_label
 
 FINE_TUNED = ("finetune", "finetune_head")  # paths of epochs, not of filters
 FEATURE_TEXT = 9  # points

@@ -126,7 +126,7 @@ def responsible_lines(table, changes, shares, record, max_removed):
     which = record["run"]["WHICH"]
     images = "of the report set"
     if record["told"] != "report":
-        images = "of the values, which is optimistic"
+        images = "that the values were estimated on (optimistic)"
     lines = [f"In %, on the images {images}, after so many filters were removed:", ""]
     lines.append(_removal_table(table, which).to_string())
     last = changes["n_removed"].max()

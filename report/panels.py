@@ -170,7 +170,12 @@ def _draw_score(axis, curve, label, number):
     """One of several scores: by value, and by chance in a thin line."""
     colour, line = f"C{number}", LINES[number % len(LINES)]
     rows = curve[curve["method"] == "shapley"]
-    style = {"color": colour, "linestyle": line, "marker": MARKERS[number], "markersize": 4}
+    style = {
+        "color": colour,
+        "linestyle": line,
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 4,
+    }
     spacing = max(1, len(rows) // 8)
     axis.plot(
         rows["n_removed"],

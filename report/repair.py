@@ -258,7 +258,7 @@ def load_finetuned(path, run):
     complete = all(isinstance(epochs, list) for epochs in states.values())
     if made_for != [run["network"], run["images"]] or not complete:
         raise InputError(
-            f"{path} is not finetune.py's of this network and these images; move it away, and run "
+            f"{path} was made for another network or other images; move it away, and run "
             "finetune.py again or do without"
         )
     return states

@@ -1,8 +1,8 @@
 """The protocol for tasks other than faces: what the critical filters are responsible for.
 
 Nothing is chosen here. Filters go in the order of their values, beside random filters, those of the
-largest weights and what rivals.py names, and the shares of images that are classified as their
-label are reported after each number of them.
+largest (or smallest) weights and what rivals.py names. The shares of images that are classified as
+their label are reported after each number of them.
 """
 
 import json
@@ -153,8 +153,9 @@ def plan_removals(values, norms, rivals, limits):
         A list of Removal; the first is "shapley".
     """
     players = values.filters.index.to_numpy()
-    largest_first = players[np.argsort(-norms[players], kind="stable")]
-    orders = {"shapley": values.order, "l2_norm": largest_first}
+    sign = -1 if values.run["WHICH"] == "highest" else 1  # the largest first, or the smallest
+    by_norm = players[np.argsort(sign * norms[players], kind="stable")]
+    orders = {"shapley": values.order, "l2_norm": by_norm}
     orders |= random_orders(players, limits.n_random, limits.seed) | rivals
     number = min(limits.max_removed, len(values.order))
     table_steps, removals = reported_steps(number, limits.every), []

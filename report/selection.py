@@ -1,6 +1,6 @@
 """The selection rule: how far each repair goes, and how far the threshold is shifted.
 
-Both are chosen on FairFace's choosing set alone. The report set and CelebA are not looked at here.
+Both are chosen on FairFace's choosing set alone. The margins of other sets are only shifted along.
 
 A face is called male if its margin, the logit of "male" less that of "female", is above 0. A shift
 of the threshold is added to the margin.

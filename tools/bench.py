@@ -37,6 +37,7 @@ from filters.coalitions import Coalitions
 from filters.graph import run_steps
 from filters.masked import MaskedForwards
 from filters.value import fill_values
+from report.removals import coalitions_along
 
 # -----------------------------------------------------------------------------
 IMAGES = 128  # in a batch
@@ -88,10 +89,7 @@ class Setup:
     def draw_removals(self, n_removals):
         """Coalitions along one order, (n_removals + 1, n_filters) bool: nothing removed first."""
         removed = self.rng.permutation(len(self.fills))[:n_removals]
-        keep = np.ones((n_removals + 1, len(self.fills)), dtype=bool)
-        for step in range(n_removals):
-            keep[step + 1 :, removed[step]] = False
-        return keep
+        return coalitions_along(removed, len(self.fills))
 
     def accuracy(self, logits):
         """Share of the batch that is right: (..., B, classes) -> (...), on the CPU."""

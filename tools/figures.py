@@ -11,7 +11,7 @@ import pandas as pd
 
 from report import figures
 from tools.overview import draw_overview
-from tools.recorded import evaluation, repair_names, set_names, standard_errors, trainings
+from tools.recorded import evaluation, repair_names, set_names, trainings
 
 # Folders whose figures are drawn from their records.
 FIGURE_FOLDERS = [
@@ -93,10 +93,7 @@ def _valued_filters(folder, record):
         filters = _filters(f"{folder}/accuracy")
         order = np.argsort(filters["shapley"].to_numpy(), kind="stable")
         return filters, filters.index[order[: record["steps"]["values of accuracy"][0]]]
-    filters = _filters(folder)
-    if "standard_error" not in filters:  # records made before that column
-        filters["standard_error"] = standard_errors(folder)
-    return filters, record["removed_filters"]
+    return _filters(folder), record["removed_filters"]
 
 
 def _filters(folder):

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import os
 
 from common.records import load_json
 
@@ -12,15 +11,12 @@ import pandas as pd
 from report import metrics
 from report.labels import method_label
 
-# What the pages call repairs where the values of mab.py are re-estimated before each removal.
+# What the pages call repairs in records whose main values are re-estimated before each removal.
 RE_ESTIMATED_NAMES = {
     "shapley": "re-estimated values",
     "values of accuracy": "paper's recipe",
     "values of smooth_auc_all": "Shapley values of smooth AUC",
 }
-# What the two sets of faces are, in records of drawings that were made before they named them.
-DRAWN_SETS = {"fairface": "balanced portraits", "celeba": "unbalanced portraits"}
-DRAWN_FOLDER = "demo"
 
 
 def trainings(folder):
@@ -56,10 +52,7 @@ def repair_label(folder, row):
 
 def set_names(folder):
     """What to call the two sets of faces, as from datasets.set_names; None: FairFace and CelebA."""
-    names = evaluation(folder).get("data_names")
-    if names is None and os.path.basename(folder) == DRAWN_FOLDER:
-        return DRAWN_SETS
-    return names
+    return evaluation(folder).get("data_names")
 
 
 def standard_errors(folder):

@@ -91,9 +91,10 @@ def attack_table(folder):
     rows = [paper]
     for name, task in ATTACK_RECORDS.items():
         scores = application_scores(f"{folder}/{name}")
-        reliability = f"{valuation(f'{folder}/{name}')['reliability']:.2f}"
+        record = valuation(f"{folder}/{name}")
+        reliability, arch = f"{record['reliability']:.2f}", record["run"]["ARCH"]
         for method, steps in ATTACK_STEPS.items():
-            label = f"{task}, squeezenet1_1: {method_label(method, 'highest')}, "
+            label = f"{task}, {arch}: {method_label(method, 'highest')}, "
             label += " -> ".join(map(str, steps))
             cells = _attack_cells(scores, method, steps)
             rows.append([label, reliability if method == "shapley" else "", *cells])

@@ -95,8 +95,8 @@ def test_values_of_another_network(constants):
 
 
 def test_values_from_other_images(constants):
-    run = run_of(load_game(constants, CPU))
-    with pytest.raises(InputError, match="values from other images, or framed otherwise"):
+    run = run_of(load_game(constants, CPU)) | {"FAIRFACE_FRAME": [0.0, 0.0, 1.0, 0.5]}
+    with pytest.raises(InputError, match=r"framed otherwise \(FAIRFACE_FRAME was 0.0,0.0,1.0,0.5"):
         load_game(constants, CPU, run | {"seen": "x"})
     digest = run.pop("seen")  # records of faces: all images that V saw are those for the values
     load_game(constants, CPU, run | {"images": digest})

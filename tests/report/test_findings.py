@@ -179,7 +179,9 @@ def test_responsible_lines():
 def test_responsible_lines_of_fewer_filters():
     record = {"run": {"WHICH": "lowest"}, "told": "values"}
     lines = findings.responsible_lines(*removal_tables(), {}, record, 5)
-    assert lines[0].startswith("In %, on the images of the values, which is optimistic, after")
+    assert lines[0].startswith(
+        "In %, on the images that the values were estimated on (optimistic), after"
+    )
     assert lines[3:5] == [
         "",
         "No more are removed, although MAX_REMOVED=5: no other value has the sign of the set of "

@@ -117,7 +117,7 @@ def test_load_finetuned(tmp_path):
         {**RUN, "finetune": states, "finetune_head": {}},
     ):
         torch.save(content, path)
-        with pytest.raises(repair.InputError, match="finetune.pth is not finetune.py's"):
+        with pytest.raises(repair.InputError, match="finetune.pth was made for another"):
             repair.load_finetuned(path, RUN)
 
 

@@ -91,7 +91,7 @@ def test_plan_removals():
     """The values go filter by filter, others as the table has it; players alone are removed."""
     players = np.array([1, 2, 4, 5, 8])
     filters = pd.DataFrame({"shapley": [0.1, 0.5, 0.2, -1, 0.3]}, index=players)
-    values = FilterValues(np.array([2, 8, 4, 1]), filters, {})
+    values = FilterValues(np.array([2, 8, 4, 1]), filters, {"WHICH": "highest"})
     norms = np.array([9, 1, 3, 9, 2, 3, 9, 9, 5.0])
     rivals = {"greedy": np.array([8, 2, 4, 5]), "short": np.array([5, 1])}
     removals = responsible.plan_removals(values, norms, rivals, Limits(3, 2, 2, 7))
@@ -109,6 +109,9 @@ def test_plan_removals():
     for index in range(2):
         drawn = np.random.default_rng([7, index, 1]).permutation(players)
         assert orders[f"random {index}"] == drawn[:3].tolist()
+    lowest = FilterValues(values.order, filters, {"WHICH": "lowest"})
+    removals = responsible.plan_removals(lowest, norms, {}, Limits(3, 2, 0, 7))
+    assert removals[1].order.tolist() == [1, 4, 2]  # the smallest first, as its label says
     few = responsible.plan_removals(values, norms, {}, Limits(60, 10, 0, 7))
     assert [(len(r.order), r.steps) for r in few] == [(4, [0, 1, 2, 3, 4]), (4, [0, 4])]
 

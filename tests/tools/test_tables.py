@@ -141,10 +141,8 @@ def test_repairs_by_the_names_of_the_pages(tmp_path):
 
 def test_drawings_are_not_called_by_the_names_of_photos(tmp_path):
     names = {"fairface": "a", "celeba": "b"}
-    save_json(tmp_path / "demo" / "eval.json", {})
     save_json(tmp_path / "named" / "eval.json", {"data_names": names})
     save_json(tmp_path / "photos" / "eval.json", {})
-    assert recorded.set_names(str(tmp_path / "demo")) == recorded.DRAWN_SETS
     assert recorded.set_names(str(tmp_path / "named")) == names
     assert recorded.set_names(str(tmp_path / "photos")) is None
 

@@ -195,7 +195,7 @@ def test_other_folders(monkeypatch):
         ({"OTHERS": "nowhere"}, "OTHERS=nowhere: must be folders of different names"),
         ({"OTHERS": "a/x,b/x"}, "different names"),
         ({"OTHERS": "a/x+y"}, "without +"),
-        ({"TASK": "mnist", "OTHERS": "a/x"}, "OTHERS=a/x: must be left out"),
+        ({"TASK": "mnist", "OTHERS": "a/x"}, "OTHERS=a/x: must be empty"),
         ({"TASK": "mnist", "EVERY": 0}, "EVERY=0: must be at least 1"),
     ],
 )

@@ -340,7 +340,7 @@ def test_a_state_of_another_range_is_refused():
 
     state = tmab_shapley(value, 4, k=1, max_rounds=1)
     for options in ({"value_range": (-3, 3)}, {"deepest": 0.5}, {"guess": lambda *_: np.zeros(4)}):
-        with pytest.raises(ValueError, match="state is of another"):
+        with pytest.raises(ValueError, match="^state is of another value_range, guess or deepest$"):
             tmab_shapley(value, 4, k=1, max_rounds=2, state=state, **options)
 
 

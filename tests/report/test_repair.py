@@ -85,7 +85,7 @@ def test_follow_removals():
         np.testing.assert_allclose(margins, known_margins(order), atol=1e-6)
 
 
-def test_follow_repairs(male_margins):
+def test_follow_repairs(male_margins, capsys):
     """Filters go along every order; an epoch follows another from the network as it is."""
     game = SimpleNamespace(evaluator=KnownEvaluator(), network=Scale(), device=torch.device("cpu"))
     states = [{"weight": torch.tensor(float(epoch))} for epoch in (1, 2)]
@@ -99,6 +99,8 @@ def test_follow_repairs(male_margins):
         expected = [known_margins([])[0], SIGN, 2 * SIGN]
         np.testing.assert_allclose(margins, np.stack(expected), atol=1e-6)
     assert game.network.weight == 0  # a copy was trained
+    bar = capsys.readouterr().err  # three steps, two steps, two epochs; 600 images each
+    assert "\reval.py: 100%|" in bar and " 4200/4200 [" in bar and " images/s]" in bar
 
 
 RUN = {"network": "n", "images": "i"}
@@ -117,8 +119,12 @@ def test_load_finetuned(tmp_path):
         {**RUN, "finetune": states, "finetune_head": {}},
     ):
         torch.save(content, path)
-        with pytest.raises(repair.InputError, match="finetune.pth was made for another"):
+        with pytest.raises(repair.InputError) as refusal:
             repair.load_finetuned(path, RUN)
+        assert str(refusal.value) == (
+            f"{path} was made for another network or other images; move it away, and run "
+            "finetune.py again or do without"
+        )
 
 
 # ----------------------------------------------------------------------------- rows of the table

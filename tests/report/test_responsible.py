@@ -172,7 +172,7 @@ def test_black_box_set(pairs, monkeypatch):
     assert result.label.tolist() == ((LABELS + 1) % 3).tolist()
 
 
-def test_classify():
+def test_classify(capsys):
     """Each set after each step of each removal; the class with the largest logit counts."""
     removals = [Removal("shapley", np.array([1, 2]), [0, 1, 2]), Removal("l2", np.array([3]), [1])]
     part = DATA.take(torch.tensor([5, 2]))
@@ -184,6 +184,8 @@ def test_classify():
     assert np.array_equal(removals[0].right["x"], expected[:, [5, 2]])
     assert np.array_equal(removals[1].right["report"], called_right([3])[None])
     assert not expected[1].all() and expected[0].all()
+    bar = capsys.readouterr().err  # four steps of 12 images
+    assert "\reval.py: 100%|" in bar and " 48/48 [" in bar and " images/s]" in bar
 
 
 def test_attack_anew(pairs):

@@ -344,7 +344,7 @@ def highest_filters(records_dir, share, network, n_filters):
     arrays = records.load_npz(path, "mab.py")
     try:
         recorded, values = json.loads(str(arrays["run"]))["network"], arrays["values"]
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         fix = "give the RECORDS_DIR of another run"
         raise InputError(f"{path} is not a record of mab.py; {fix}") from None
     if recorded != network or len(values) != n_filters:

@@ -29,7 +29,7 @@ MODULES = sorted(
     path.relative_to(REPOSITORY)
     for pattern in ("*.py", "*/*.py", "tests/*/*.py")
     for path in REPOSITORY.glob(pattern)
-    if ".venv" not in path.parts
+    if not {".venv", "mutants"} & set(path.parts)
 )
 CODE = [path for path in MODULES if path.parts[0] != "tests"]
 

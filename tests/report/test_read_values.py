@@ -98,7 +98,8 @@ def test_highest_filters_of_other_records(state, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [{"drop": ["run"]}, {"drop": ["values"]}, {"run": "{}"}, {"run": "x"}]
+    "damage",
+    [{"drop": ["run"]}, {"drop": ["values"]}, {"run": "{}"}, {"run": "x"}, {"run": "[]"}],
 )
 def test_highest_filters_of_no_record(state, tmp_path, damage):
     save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)

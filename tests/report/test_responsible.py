@@ -116,6 +116,13 @@ def test_plan_removals():
     assert [(len(r.order), r.steps) for r in few] == [(4, [0, 1, 2, 3, 4]), (4, [0, 4])]
 
 
+def test_equal_norms_go_in_the_order_of_their_numbers():
+    values = values_of(range(200), shapley=np.ones(200))
+    norms = np.arange(200) % 2
+    removals = responsible.plan_removals(values, norms, {}, Limits(150, 50, 0, 0))
+    assert removals[1].order.tolist() == [*range(1, 200, 2), *range(0, 100, 2)]
+
+
 def members(scores):
     return {(score.split, score.group): np.flatnonzero(score.members).tolist() for score in scores}
 

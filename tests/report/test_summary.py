@@ -108,10 +108,10 @@ def test_ends_with_the_budget(sampler):
 
 
 def test_large_forecasts_have_commas():
-    line = ending([-0.31, -0.3, -0.299, 0.3], max_rounds=12, seconds=3600.0)[1]
+    line = ending([-0.31, -0.3, -0.299, 0.3], max_rounds=12, seconds=360_000.0)[1]
     match = re.search(r"about (\d[\d,]+) rounds in all, (\d[\d,]+\.\d) more hours", line)
     rounds, hours = (float(number.replace(",", "")) for number in match.groups())
-    assert "," in match[1] and hours == pytest.approx((rounds - 12) / 12, abs=0.051)
+    assert "," in match[1] and hours == pytest.approx(100 * (rounds - 12) / 12, rel=1e-4)
 
 
 @pytest.mark.parametrize("sampler, singles", [("paper", None), ("shared", 160), ("guided", 160)])

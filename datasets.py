@@ -176,7 +176,7 @@ def set_names(data_dir):
 def digest(data):
     """Short hash, a str, of a set of Images with their labels and groups. It ties records to it."""
     state = hashlib.sha256()
-    for tensor in data:
+    for tensor in (data.images, data.label, data.group):
         for rows in tensor.split(1000):  # the images may be larger than the memory
             state.update(rows.contiguous().numpy().tobytes())
     return state.hexdigest()[:16]

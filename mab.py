@@ -52,12 +52,14 @@ SPARE = ""  # RECORDS_DIR of an earlier run on this network, whose highest filte
 SPARED = 0.2  # share of the filters that SPARE keeps in place
 REMOVAL = "mean"  # what a removed filter gives: mean, its mean output (the paper's), or zero
 IMAGES_PER_ROUND = 128  # images of V, new ones in each round; the paper's
+BY_MARGIN = False  # take more images near the decision boundary, and weigh them less; accuracy only
 TRUNCATION = 0.53  # V below which the rest of an order counts as 0; chance is 0.5
 DEEPEST = 0.25  # share of the filters after whose removal the rest counts as 0 whatever V is
 # the estimator
 SAMPLER = "guided"  # guided: as shared, with guesses from a gradient; shared; paper
 SINGLES = 96  # filters sampled in a round by guided and shared
-BOUND = "sequence"  # sequence (anytime-valid), bernstein (the paper's) or clt (approximate)
+BOUND = "asymptotic"  # asymptotic and clt (approximate), sequence, bernstein (the paper's)
+CLIP = 0.0  # marginals are clipped to +- CLIP: narrower sequence and bernstein; 0: not
 DELTA = 0.05  # probability that any interval ever misses its value
 EPS = 1e-4  # tolerance around the k-th value; the paper's
 # the budget
@@ -113,6 +115,7 @@ def check_constants():
         ("DEEPEST", DEEPEST, 0 < DEEPEST <= 1, "more than 0, at most 1"),
         ("SAMPLER", SAMPLER, SAMPLER in SAMPLERS, " or ".join(SAMPLERS)),
         ("SINGLES", SINGLES, SINGLES >= 2, "at least 2"),
+        ("CLIP", CLIP, CLIP >= 0, "0 or more"),
         ("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1"),
         ("EPS", EPS, EPS >= 0, "0 or more"),
         ("MAX_ROUNDS", MAX_ROUNDS, MAX_ROUNDS >= 1, "at least 1"),
@@ -127,6 +130,9 @@ def check_constants():
     else:
         rule = "one that compares no groups, or be given with --TASK=faces"
         settings.require("MEASURE", MEASURE, not MEASURES[MEASURE].compares_groups, rule)
+    allowed = not BY_MARGIN or MEASURES[MEASURE].averages
+    averages = " or ".join(name for name, measure in MEASURES.items() if measure.averages)
+    settings.require("BY_MARGIN", BY_MARGIN, allowed, f"given with a MEASURE of {averages}")
     for name, value in (("CLASS", CLASS), ("SPARE", SPARE)):
         allowed = not value or (TASK != "faces" and MEASURE != "attack")
         settings.require(name, value, allowed, "left out for TASK=faces and MEASURE=attack")
@@ -191,7 +197,8 @@ class Search:
         evaluator = game.evaluator
         self.names = list(zip(evaluator.layers, evaluator.channels))
         fills = fill_values(evaluator, game.seen, REMOVAL)
-        self.value = BatchValue(evaluator, fills, data, IMAGES_PER_ROUND, MEASURE)
+        batches = (IMAGES_PER_ROUND, MEASURE, BY_MARGIN)
+        self.value = BatchValue(evaluator, fills, data, *batches)
         # A network that cannot be cut has no guesses.
         self.guided = SAMPLERS[SAMPLER].guesses and evaluator.is_cut
         self.stages, self.saved = saved.stages, saved
@@ -239,6 +246,7 @@ class Search:
             return self.value.guess(coalitions(keep), round_seed)[self.players] * remaining
 
         low, high = MEASURES[MEASURE].value_range  # of V; a marginal is a difference of two
+        truncation = TRUNCATION if low < TRUNCATION else None  # V cannot be below it
         self.stages.state = tmab_shapley(
             lambda keep, round_seed: self.value(coalitions(keep), round_seed),
             n_players,
@@ -246,9 +254,10 @@ class Search:
             which=which_end(),
             eps=EPS,
             delta=DELTA,
-            truncation=TRUNCATION,
+            truncation=truncation,
             value_range=(low - high, high - low),
             bound=BOUND,
+            clip=CLIP or None,
             max_rounds=MAX_ROUNDS,
             seed=SEED + self.stages.number * 2**96,
             sampler="shared" if SAMPLERS[SAMPLER].guesses and not self.guided else SAMPLER,

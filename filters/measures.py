@@ -40,12 +40,12 @@ def male_margin(logits):
 
 def accuracy(margins, data):
     """Share of the images that are right; a tie counts half."""
-    return _step(margins).mean(-1)
+    return _mean(_step(margins), data)
 
 
 def soft_accuracy(margins, data):
     """Accuracy with a sigmoid in place of the step from wrong to right."""
-    return _soft_step(margins).mean(-1)
+    return _mean(_soft_step(margins), data)
 
 
 def likelihood(margins, data):
@@ -95,6 +95,11 @@ def smooth_auc_all(margins, faces):
     return _mean_auc(margins, faces, _soft_step, pairs)
 
 
+def _mean(scores, data):
+    """Mean over images, weighted where they have weights: (..., B) -> (...)."""
+    return (scores if data.weight is None else scores * data.weight).mean(-1)
+
+
 def _step(margins):
     return margins.sign() / 2 + 0.5
 
@@ -133,6 +138,7 @@ class Measure:
     function: Callable
     value_range: tuple = (0.0, 1.0)  # that V does not leave
     compares_groups: bool = False  # it needs images of GROUPS
+    averages: bool = False  # it is a mean over images, which weights make one of others
 
     def __call__(self, margins, data):
         """V of T coalitions: margins (T, B) and the Images they are of -> (T,)."""
@@ -140,8 +146,8 @@ class Measure:
 
 
 MEASURES = {
-    "accuracy": Measure(accuracy),
-    "soft_accuracy": Measure(soft_accuracy),
+    "accuracy": Measure(accuracy, averages=True),
+    "soft_accuracy": Measure(soft_accuracy, averages=True),
     "likelihood": Measure(likelihood),
     "attack": Measure(attack, value_range=(-1.0, 1.0)),
     "worst_group": Measure(worst_group, compares_groups=True),

@@ -5,10 +5,12 @@ from common.settings import InputError
 import numpy as np
 import torch
 
-from datasets import Images, normalise
+from datasets import normalise
 from filters.coalitions import free_memory
 from filters.measures import MEASURES, class_margins
 
+# Of the images, those nearest to the decision boundary first; each share gives a batch as many.
+STRATA = (1 / 16, 3 / 16, 1 / 4, 1 / 2)
 FLIPS_AT_ONCE = 256  # rows of margins that guess_marginals scores at once
 
 
@@ -51,10 +53,12 @@ def guess_marginals(evaluator, keep, data, measure):
 class BatchValue:
     """V(S) for tmab_shapley: a measure on a batch of images, equally many from each group.
 
-    On a set of equal groups this leaves the mean over images as it is, and lowers its variance.
+    On a set of equal groups this leaves the mean over images as it is, and lowers its variance. So
+    does `by_margin`: a batch then has more of the images near the network's decision boundary,
+    where one filter can turn right into wrong, and each of them counts less.
     """
 
-    def __init__(self, evaluator, fills, data, images_per_round, measure):
+    def __init__(self, evaluator, fills, data, images_per_round, measure, by_margin=False):
         """Prepare the images.
 
         Args:
@@ -63,22 +67,32 @@ class BatchValue:
             data: Images.
             images_per_round: int, images of a batch.
             measure: str, a name in MEASURES.
+            by_margin: bool, for a measure that averages over images: each of STRATA gives a batch
+                as many images, weighted so that the mean stays that over all images.
 
         Raises:
-            InputError: images_per_round is no multiple of the groups, or there are not enough.
+            InputError: images_per_round is no multiple of the groups (times the strata), or there
+                are not enough images in one of them.
         """
         groups = data.group.unique().tolist()
-        if images_per_round < 1 or images_per_round % len(groups):
-            rule = f"must be a multiple of {len(groups)}, the number of groups"
-            raise InputError(f"IMAGES_PER_ROUND={images_per_round}: {rule}")
         self.evaluator, self.fills, self.measure = evaluator, fills, measure
+        n_cells, cells, cell = len(groups), "groups", "group"
+        if by_margin:
+            n_cells, cells, cell = n_cells * len(STRATA), "groups times strata", "stratum"
+        if images_per_round < 1 or images_per_round % n_cells:
+            rule = f"must be a multiple of {n_cells}, the number of {cells}"
+            raise InputError(f"IMAGES_PER_ROUND={images_per_round}: {rule}")
         self.rows = [np.flatnonzero(data.group.numpy() == group) for group in groups]
-        self.per_group = images_per_round // len(groups)
+        if by_margin:
+            margins = _whole_margins(evaluator, fills, data, images_per_round)
+            self.rows, weight = _strata(margins, self.rows)
+            data = data._replace(weight=torch.from_numpy(weight))
+        self.per_cell = images_per_round // n_cells
         available = min(map(len, self.rows))
-        if self.per_group > available:
-            each = " from each group" if len(groups) > 1 else ""
+        if self.per_cell > available:
+            each = f" from each {cell}" if n_cells > 1 else ""
             raise InputError(
-                f"IMAGES_PER_ROUND={images_per_round} takes {self.per_group} images{each}, and "
+                f"IMAGES_PER_ROUND={images_per_round} takes {self.per_cell} images{each}, and "
                 f"there are only {available} for the values; give a smaller one"
             )
         fits = data.images.numel() < free_memory(evaluator.device) // 4
@@ -101,12 +115,42 @@ class BatchValue:
         if round_seed == self.round_seed:
             return
         rng, device = np.random.default_rng(round_seed), self.evaluator.device
-        rows = [rng.choice(rows, self.per_group, replace=False) for rows in self.rows]
+        rows = [rng.choice(rows, self.per_cell, replace=False) for rows in self.rows]
         rows = torch.from_numpy(np.concatenate(rows))
-        batch = [tensor[rows.to(tensor.device)].to(device) for tensor in self.data]
-        self.batch = Images(*batch)
+        self.batch = self.data.apply(lambda tensor: tensor[rows.to(tensor.device)].to(device))
         self.evaluator.see(normalise(self.batch.images, device), self.fills)
         self.round_seed = round_seed
+
+
+def _strata(margins, groups):
+    """Cut each group into STRATA by distance from the decision boundary.
+
+    Args:
+        margins: (N,) float, of the whole network.
+        groups: list of int arrays, the rows of each group.
+
+    Returns:
+        The rows of each stratum of each group, a list of int arrays; and the images' weights,
+        (N,) float32: 1 on average over a batch that takes as many from each.
+    """
+    weight, cells = np.zeros(len(margins), dtype=np.float32), []
+    for rows in groups:
+        nearest_first = rows[np.argsort(abs(margins[rows]), kind="stable")]
+        ends = np.round(np.cumsum(STRATA) * len(rows)).astype(int)
+        for cell in np.split(nearest_first, ends[:-1]):
+            weight[cell] = len(cell) * len(STRATA) / len(rows)
+            cells.append(np.sort(cell))
+    return cells, weight
+
+
+def _whole_margins(evaluator, fills, data, batch_size):
+    """Margins of the whole network, (N,) float32, as class_margins."""
+    keep, margins = np.ones((1, len(evaluator.layers)), dtype=bool), []
+    parts = zip(data.images.split(batch_size), data.label.split(batch_size))
+    for images, label in parts:
+        evaluator.see(normalise(images, evaluator.device), fills)
+        margins.append(class_margins(evaluator.logits(keep)[0].cpu(), label.cpu()))
+    return torch.cat(margins).numpy()
 
 
 def fill_values(evaluator, data, removal, batch_size=8):

@@ -26,10 +26,16 @@ class Images(NamedTuple):
     label: torch.Tensor  # (N,) int64, the class index; for faces 1 is male, 0 female
     # (N,) int64: index into GROUPS; CLEAN or ADVERSARY of filters/measures.py; -1: none
     group: torch.Tensor
+    # (N,) float32, how much each counts in a mean over the images, 1 on average; None: all the same
+    weight: torch.Tensor | None = None
+
+    def apply(self, function):
+        """The Images of function(tensor) for each of the tensors."""
+        return Images(*(None if tensor is None else function(tensor) for tensor in self))
 
     def take(self, rows):
         """The images at `rows`, an index or mask over the N."""
-        return Images(*(tensor[rows] for tensor in self))
+        return self.apply(lambda tensor: tensor[rows])
 
 
 def without_groups(images, label):

@@ -119,12 +119,29 @@ def class_panels(runs):
 # ----------------------------------------------------------------------------- filters
 
 
+def race_plot(race, k, which):
+    """How many filters the bandit still samples, against evaluations of V: the race.
+
+    Args:
+        race: DataFrame, a race.csv.
+        k: int, size of the set.
+        which: "lowest" or "highest".
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure, (axis,) = panels.make_panels(1)
+    panels.draw_race(axis, race, k, which)
+    panels.add_legend_below(figure, [axis], 3)
+    return figure
+
+
 def value_plot(filters, removed):
     """All values, sorted; the filters at both ends by name; and the layers of the removed ones.
 
     Args:
-        filters: DataFrame, index: the filters' numbers; columns shapley, layer, channel and, if it
-            is known, standard_error.
+        filters: DataFrame, index: the filters' numbers; columns shapley, layer, channel and, if
+            they are known, standard_error, ci_low and ci_high.
         removed: (n,) int, the numbers of the removed filters.
 
     Returns:
@@ -136,7 +153,8 @@ def value_plot(filters, removed):
     grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 0.9, 1))
     by_value = filters.iloc[np.argsort(filters["shapley"].to_numpy(), kind="stable")]
     panels.draw_values(figure.add_subplot(grid[:, 0]), by_value, removed)
-    bars = " (bars: one standard error)" if panels.has_errors(by_value) else ""
+    _, bar = panels.value_bars(by_value)
+    bars = f" (bars: {bar})" if bar else ""
     ends = {"highest": by_value[-panels.ENDS :], "lowest": by_value[: panels.ENDS]}
     for row, (name, rows) in enumerate(ends.items()):
         title = f"the {len(rows)} {name}{bars}"

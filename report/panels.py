@@ -5,9 +5,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from report.labels import celeba_label, group_label, method_label, score_label
+from report.values import signs
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osv^D<>Pd*X"
+SIGNS = {"helpful": ("^", "C0"), "harmful": ("v", "C3")}  # marker and colour of certified signs
 SMALL = 7.5  # points; the smallest text of all figures
 PANEL = (5, 4.2)  # inches
 ENDS = 10  # filters named at each end of the values
@@ -220,13 +222,27 @@ def draw_shares(axis, values):
 # ----------------------------------------------------------------------------- values
 
 
-def has_errors(filters):
-    """Whether the standard error of any filter is known: old records have none."""
-    return "standard_error" in filters and filters["standard_error"].notna().any()
+def value_bars(filters):
+    """What to draw around values: (lowest and highest ends (2, n) float, what they are).
+
+    Confidence intervals; standard errors where there are no intervals, or where half of them are
+    wider than all values together; and no bars, "", where nothing is known.
+
+    filters: DataFrame as for figures.value_plot.
+    """
+    values, columns = filters["shapley"].to_numpy(), filters.columns
+    if {"ci_low", "ci_high"} <= set(columns):
+        ends = filters[["ci_low", "ci_high"]].to_numpy().T
+        if np.nanmedian(ends[1] - ends[0]) < np.ptp(values):
+            return ends, "confidence intervals"
+    if "standard_error" in columns and filters["standard_error"].notna().any():
+        errors = filters["standard_error"].to_numpy()
+        return np.stack([values - errors, values + errors]), "one standard error"
+    return np.stack([values, values]), ""
 
 
 def draw_values(axis, filters, removed):
-    """All values, sorted, with one standard error to either side.
+    """All values, sorted, with their intervals or errors, and whose sign is certified.
 
     Args:
         axis: matplotlib axis.
@@ -234,12 +250,16 @@ def draw_values(axis, filters, removed):
         removed: (n,) int, the numbers of the removed filters.
     """
     rank, values = np.arange(len(filters)), filters["shapley"].to_numpy()
-    if has_errors(filters):
-        errors = filters["standard_error"].to_numpy()
-        style = {"color": "0.8", "linewidth": 0.4, "label": "one standard error to either side"}
-        axis.vlines(rank, values - errors, values + errors, **style)
+    ends, bar = value_bars(filters)
+    if bar:
+        axis.vlines(rank, *ends, color="0.8", linewidth=0.4, label=bar)
+    axis.plot(rank, values, ".", color="0.3", markersize=2, label="value")
+    for name, (marker, color) in SIGNS.items():
+        rows = signs_of(filters) == name
+        if rows.any():
+            style = {"color": color, "markersize": 5, "linestyle": "none"}
+            axis.plot(rank[rows], values[rows], marker, label=f"certified {name}", **style)
     gone = filters.index.isin(removed)
-    axis.plot(rank[~gone], values[~gone], ".", color="0.3", markersize=2, label="value")
     axis.plot(rank[gone], values[gone], "kx", markersize=6, label="removed")
     axis.axhline(0, color="0.6", linewidth=0.8)
     margin = 0.1 * np.ptp(values) or 1.0  # they may all be 0
@@ -253,21 +273,26 @@ def draw_values(axis, filters, removed):
     axis.grid(alpha=0.3)
 
 
-def draw_named_values(axis, filters, removed, title):
-    """A few filters by name, with values and standard errors; the first row on top.
+def signs_of(filters):
+    """What is certified of each filter's sign, (n,) str; filters: as for figures.value_plot."""
+    if not {"ci_low", "ci_high"} <= set(filters.columns):
+        return np.full(len(filters), "unknown")
+    return signs(filters["ci_low"].to_numpy(), filters["ci_high"].to_numpy())
 
-    Arguments as in draw_values; removed filters are marked.
+
+def draw_named_values(axis, filters, removed, title):
+    """A few filters by name, with values and bars; the first row on top.
+
+    Arguments as in draw_values; removed filters are crosses, certified signs triangles.
     """
     heights, values = np.arange(len(filters)), filters["shapley"].to_numpy()
-    gone = filters.index.isin(removed)
-    errors = np.zeros(len(filters))
-    if has_errors(filters):
-        errors = filters["standard_error"].fillna(0).to_numpy()
-    for rows, marker in ((~gone, "o"), (gone, "X")):
-        style = {"marker": marker, "linestyle": "none", "capsize": 2, "markersize": 5}
-        face = "black" if marker == "X" else "white"
-        bars = {"color": "black", "ecolor": "0.4", "markerfacecolor": face, "elinewidth": 0.8}
-        axis.errorbar(values[rows], heights[rows], xerr=errors[rows], **style, **bars)
+    gone, sign = filters.index.isin(removed), signs_of(filters)
+    ends, _ = value_bars(filters)
+    axis.hlines(heights, *np.where(np.isnan(ends), values, ends), color="0.4", linewidth=0.8)
+    axis.plot(values[~gone], heights[~gone], "o", color="black", markerfacecolor="white")
+    for name, (marker, color) in SIGNS.items():
+        axis.plot(values[sign == name], heights[sign == name], marker, color=color, markersize=7)
+    axis.plot(values[gone], heights[gone], "X", color="black", markersize=5)
     names = [f"{layer}[{channel}]" for layer, channel in zip(filters["layer"], filters["channel"])]
     axis.set_yticks(heights, names, fontsize=SMALL)
     axis.tick_params(axis="x", labelsize=8)
@@ -277,6 +302,27 @@ def draw_named_values(axis, filters, removed, title):
     axis.invert_yaxis()
     axis.axvline(0, color="0.6", linewidth=0.8)
     axis.grid(axis="x", alpha=0.3)
+
+
+def draw_race(axis, race, k, which):
+    """Filters in each state of the bandit, against evaluations. Arguments as in race_plot."""
+    evaluations = race["evaluations"]
+    lines = {
+        "active": ("still sampled", "-", "black"),
+        "ruled_out": ("ruled out", "--", "0.5"),
+        "certified": (f"certified to be among the {k} {which}", ":", "C0"),
+    }
+    for column, (label, style, color) in lines.items():
+        axis.step(evaluations, race[column], style, where="post", label=label, color=color)
+    axis.set(
+        xlabel="evaluations of V",
+        ylabel="filters",
+        yscale="symlog",
+        xlim=(0, evaluations.max()),
+        ylim=(0, None),
+        title="the race: filters whose place is decided are sampled no more",
+    )
+    axis.grid(alpha=0.3)
 
 
 def draw_layers(axis, layers, removed):

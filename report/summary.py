@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from report.values import projected_rounds
+from report.values import projected_rounds, signs
 from shapley.estimate import reliability, truncated_share
 from shapley.intervals import BOUNDS, tied_filters
 
@@ -48,9 +48,15 @@ def summary_lines(stages, names, players, which, records_dir):
     lines.append(
         f"{state.rounds} rounds, {state.evaluations} evaluations of V, reliability "
         f"{reliability(state):.2f}, {truncated_share(state):.0%} of an order truncated. "
-        f"{(state.values < 0).sum()} of {len(players)} values are negative; the intervals of "
-        f"{(state.ci_high < 0).sum()} lie below 0, of {(state.ci_low > 0).sum()} above."
+        f"{(state.values < 0).sum()} of {len(players)} values are negative."
     )
+    if state.clipped.any():
+        share = state.clipped.sum() / state.samples.sum()
+        shift = abs(state.excess / np.maximum(state.samples, 1)).max()
+        lines.append(
+            f"Values are means of clipped marginals: {share:.2%} of them were clipped, which moved "
+            f"no value by more than {shift:.2g}."
+        )
     if not stages.removed and state.values.any():
         sign = 1 if which == "lowest" else -1
         extreme = np.argsort(sign * state.values, kind="stable")[:NAMED]
@@ -73,8 +79,10 @@ def verdict(state, run, seconds):
         seconds: float, that it took.
     """
     k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
-    promise = f"with probability {1 - run['DELTA']:g}"
-    if not BOUNDS[run["BOUND"]].proves:
+    bound, promise = BOUNDS[run["BOUND"]], f"with probability {1 - run['DELTA']:g}"
+    if not bound.proves:
+        promise = f"approximately {promise} (BOUND={run['BOUND']} rests on many samples)"
+    if not bound.every_look:
         promise = f"approximately (BOUND={run['BOUND']} promises nothing)"
     if not state.values.any():
         reason = "no removal changed V"
@@ -86,10 +94,10 @@ def verdict(state, run, seconds):
         line = (
             f"The {k} {which} are decided, {promise}: no other value is {extreme} than one of them"
         )
-        if not eps:
-            return f"{line}."
-        tied = tied_filters(state, k, which, eps)
-        return f"{line} by more than 2 EPS = {2 * eps:g}; {tied} others are that near to the last."
+        if eps:
+            tied = tied_filters(state, k, which, eps)
+            line += f" by more than 2 EPS = {2 * eps:g}; {tied} others are that near to the last"
+        return f"{line}. {_signs_text(state)}"
     certified, excluded = (state.status == "top").sum(), (state.status == "rest").sum()
     line = (
         f"The {k} {which} are not decided: {certified} are certified {promise}, {excluded} ruled "
@@ -98,4 +106,11 @@ def verdict(state, run, seconds):
     if rounds := projected_rounds(state, run):
         hours = (rounds - state.rounds) * seconds / state.rounds / 3600
         line += f" To decide takes about {rounds:,.0f} rounds in all, {hours:,.1f} more hours."
-    return line
+    return f"{line} {_signs_text(state)}"
+
+
+def _signs_text(state):
+    """How many filters the intervals prove to help or to harm."""
+    proven = signs(state.ci_low, state.ci_high)
+    helpful, harmful = (proven == "helpful").sum(), (proven == "harmful").sum()
+    return f"{helpful} filters are certified to help, {harmful} to harm."

@@ -1,4 +1,4 @@
-"""The record of mab.py: mab.npz, filters.csv, shapley_values.pkl and mab.json.
+"""The record of mab.py: mab.npz, filters.csv, race.csv, shapley_values.pkl and mab.json.
 
 mab.py writes it and resumes from it; eval.py, rivals.py and features.py read it. Needs no torch.
 """
@@ -13,11 +13,12 @@ from common.settings import InputError, require
 import numpy as np
 
 from shapley import Estimate
-from shapley.estimate import reliability, standard_errors, truncated_share
-from shapley.intervals import BOUNDS, rounds_to_decide
+from shapley.estimate import reliability, standard_errors, truncated_share, value_parts
+from shapley.intervals import BOUNDS, FORECASTS, rounds_to_decide
 from shapley.samplers import SAMPLERS
 
 TOTALS = ("rounds", "evaluations", "guesses")
+RACE = ("rounds", "evaluations", "active", "certified", "ruled_out")  # columns of race.csv
 RUN_CONSTANTS = {  # constants of mab.py that a resumed run must share
     "ARCH",
     "IMAGE_SIZE",
@@ -27,11 +28,13 @@ RUN_CONSTANTS = {  # constants of mab.py that a resumed run must share
     "MEASURE",
     "REMOVAL",
     "IMAGES_PER_ROUND",
+    "BY_MARGIN",
     "TRUNCATION",
     "DEEPEST",
     "SAMPLER",
     "SINGLES",
     "BOUND",
+    "CLIP",
     "DELTA",
     "EPS",
     "LOOK_EVERY",
@@ -107,7 +110,7 @@ def save_stages(records_dir, stages, run, players):
 
 
 def save_tables(records_dir, stages, run, names, players, facts):
-    """Write filters.csv, shapley_values.pkl and mab.json.
+    """Write filters.csv, race.csv, shapley_values.pkl and mab.json.
 
     Args:
         records_dir: str.
@@ -121,6 +124,7 @@ def save_tables(records_dir, stages, run, names, players, facts):
 
     state = stages.state
     layers, channels = zip(*(names[player] for player in players))
+    errors = standard_errors(state.counts, state.m2, state.parts)
     gone = ~stages.remaining(len(players))  # the last stage's intervals are not theirs
     filters = pd.DataFrame(
         {
@@ -133,17 +137,26 @@ def save_tables(records_dir, stages, run, names, players, facts):
             "samples": state.samples,
             "truncated": state.truncated,
             "status": np.where(gone, "undecided", state.status),
-            "standard_error": np.where(gone, np.nan, standard_errors(state.counts, state.m2)),
+            "standard_error": np.where(gone, np.nan, errors),
+            "sign": np.where(gone, "unknown", signs(state.ci_low, state.ci_high)),
+            "clipped": state.clipped,
         }
     )
+    race = pd.DataFrame(state.race, columns=RACE)
     all_values = pd.Series(stages.values(), players).reindex(range(len(names)))
     records.save(
         {
             f"{records_dir}/filters.csv": filters,
+            f"{records_dir}/race.csv": race,
             f"{records_dir}/shapley_values.pkl": all_values.to_numpy(),
             f"{records_dir}/mab.json": {**facts, **_summary(stages, run, len(players))},
         }
     )
+
+
+def signs(low, high):
+    """What confidence limits prove of each filter: harmful, helpful or unknown, (n,) str."""
+    return np.select([high < 0, low > 0], ["harmful", "helpful"], "unknown")
 
 
 def _summary(stages, run, n_players):
@@ -164,17 +177,19 @@ def _summary(stages, run, n_players):
         "intervals_above_0": int((state.ci_low > 0).sum()),
         "widest_interval": float((state.ci_high - state.ci_low).max()),
         "truncated_share": truncated_share(state),
+        "clipped_share": float(state.clipped.sum() / max(state.samples.sum(), 1)),
+        "largest_shift_by_clip": float(abs(state.excess / np.maximum(state.samples, 1)).max()),
         "rounds_to_decide": projected_rounds(state, run),
     }
 
 
 def projected_rounds(state, run):
     """rounds_to_decide for a run's settings; None for a bound that it does not know."""
-    if run["BOUND"] != "sequence":
+    if run["BOUND"] not in FORECASTS:
         return None
     singles = run["SINGLES"] if SAMPLERS[run["SAMPLER"]].takes_turns else None
     set_of_interest = (run["TOP_K"], run["WHICH"], run["EPS"])
-    return rounds_to_decide(state, *set_of_interest, run["DELTA"], singles)
+    return rounds_to_decide(state, *set_of_interest, run["DELTA"], singles, run["BOUND"])
 
 
 # ----------------------------------------------------------------------------- resuming
@@ -262,9 +277,10 @@ class FilterValues:
     # none that harms.
     order: np.ndarray
     # DataFrame, index: the filters' numbers; columns shapley, ci_low, ci_high, standard_error,
-    # certified (whether the intervals prove that it belongs to the set)
+    # certified (whether the intervals say, at every look, that it belongs to the set)
     filters: object
     run: dict  # the settings of the run
+    race: object  # DataFrame with columns RACE, a row a look
 
 
 REQUIRED_SETTINGS = (
@@ -292,10 +308,17 @@ def load_values(path):
         own = ["ci_low", "ci_high", "standard_error"]
         filters.loc[removed, own] = np.nan  # these are the last stage's
         filters.loc[removed, "certified"] = False
-        return FilterValues(_removal_order(filters["shapley"], removed, run["WHICH"]), filters, run)
+        order = _removal_order(filters["shapley"], removed, run["WHICH"])
+        return FilterValues(order, filters, run, _race_table(arrays))
     except (KeyError, TypeError, ValueError, IndexError):
         fix = "move it away and run mab.py again"
         raise InputError(f"{path} is not a record of mab.py; {fix}") from None
+
+
+def _race_table(arrays):
+    import pandas as pd
+
+    return pd.DataFrame(arrays.get("race", np.zeros((0, len(RACE)), dtype=int)), columns=RACE)
 
 
 def _filter_table(arrays, run):
@@ -304,14 +327,17 @@ def _filter_table(arrays, run):
     n_players = len(arrays["values"])
     errors = np.full(n_players, np.nan)
     if {"counts", "m2"} <= arrays.keys():
-        errors = standard_errors(arrays["counts"], arrays["m2"])
+        counts = arrays["counts"]
+        plain = arrays.get("plain", np.zeros(n_players, dtype=bool))  # a new field
+        parts = value_parts(plain, len(counts))
+        errors = standard_errors(counts, arrays["m2"], parts)
     return pd.DataFrame(
         {
             "shapley": arrays["values"],
             "ci_low": arrays["ci_low"],
             "ci_high": arrays["ci_high"],
             "standard_error": errors,
-            "certified": (arrays["status"] == "top") & BOUNDS[run["BOUND"]].proves,
+            "certified": (arrays["status"] == "top") & BOUNDS[run["BOUND"]].every_look,
         },
         index=arrays.get("players", np.arange(n_players)),
     )

@@ -27,7 +27,8 @@ def tmab_shapley(
     delta=0.05,
     truncation=None,
     value_range=(-1.0, 1.0),
-    bound="sequence",
+    bound="asymptotic",
+    clip=None,
     max_rounds=1000,
     seed=0,
     sampler=None,
@@ -58,13 +59,17 @@ def tmab_shapley(
         truncation: once V is below it, the remaining marginals of an order count as 0; None: never.
         value_range: (low, high) that no marginal leaves. The intervals rest on it.
         bound: one of BOUNDS.
+        clip: marginals are clipped to +- clip; None: not. Intervals that rest on the range become
+            narrower, and values are means of clipped marginals.
         max_rounds: rounds at most, if the set is not decided before.
         seed: int.
         sampler: one of SAMPLERS; None: "guided" if there is a guess, else "shared".
         singles: filters that "shared" and "guided" sample in a round, at least 2.
         guess: function (keep (n_filters,) bool, round_seed) -> (n_filters,) float, a cheap guess
             of all marginals at one coalition. It serves as control variate: values stay unbiased
-            and intervals valid whatever it is, and a good one makes both more precise.
+            and intervals valid whatever it is, and a good one makes both more precise. Once every
+            active filter is sampled in every round, guesses would only cost: they end, and the
+            values of active filters are the means of their marginals alone.
         farthest_guess: guesses are clipped to +- this share of the width of value_range.
         deepest: share of an order after which it is truncated whatever V is.
         window: places of an order between looks at the truncation; the paper looks at each.
@@ -86,6 +91,7 @@ def tmab_shapley(
         guess=guess,
         sampler=SAMPLERS.get(sampler),
         value_range=value_range,
+        clip=np.inf if clip is None else clip,
         farthest=farthest_guess * (value_range[1] - value_range[0]),
         truncation=-np.inf if truncation is None else truncation,
         n_places=int(np.ceil(deepest * (n_filters + 1))),
@@ -99,7 +105,7 @@ def tmab_shapley(
         raise ValueError("needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a positive look_every")
     limits = sampling.sample_limits(n_filters)
     if state and not np.array_equal(state.limits[..., 0], limits):
-        raise ValueError("state is of another value_range, guess or deepest")
+        raise ValueError("state is of another value_range, clip, guess or deepest")
     state, team = state or new_estimate(n_filters, limits), team or OneProcess()
     while state.active.any() and state.rounds < max_rounds:  # until the paper's U is empty
         # Rounds up to the next look do not depend on each other: each process samples one.
@@ -113,9 +119,24 @@ def tmab_shapley(
                 state.status, active, close = decide(state, k, which, eps)
             if regular_look:  # only then, or what is sampled would depend on max_rounds
                 state.active, state.close = active, close
+                if guess and (state.plain.any() or active.sum() <= singles):
+                    end_guesses(state)
+                state.race = np.vstack([state.race, _look(state)])
             if on_round:
                 on_round(state)
     return state
+
+
+def end_guesses(state):
+    """Go on without guesses: from now on active filters have values of marginals alone."""
+    state.plain |= state.active
+    state.values = (state.means * state.parts).sum(0)
+
+
+def _look(state):
+    """A row of Estimate.race."""
+    certified = [(state.status == status).sum() for status in ("top", "rest")]
+    return [state.rounds, state.evaluations, state.active.sum(), *certified]
 
 
 @dataclass
@@ -126,6 +147,7 @@ class Sampling:
     guess: Callable | None
     sampler: Sampler
     value_range: tuple
+    clip: float  # of a marginal from 0, in units of V
     farthest: float  # of a guess from 0, in units of V
     truncation: float
     n_places: int  # of an order's n + 1, before it is truncated whatever V is
@@ -137,11 +159,11 @@ class Sampling:
     def sample_limits(self, n_filters):
         """Lowest and highest possible sample of each part, (2, parts) float64."""
         share = self.n_places / (n_filters + 1) if self.sampler.weighs else 1.0
-        marginal = np.clip(self.value_range, (-np.inf, 0), (0, np.inf))
+        marginal = np.clip(self.value_range, (-self.clip, 0), (0, self.clip))
         if not self.guess:
             return share * np.transpose([marginal])
         guess = np.array([-self.farthest, self.farthest])
-        return share * np.transpose([marginal + guess, guess])
+        return share * np.transpose([marginal + guess, guess, marginal])
 
 
 @dataclass
@@ -150,6 +172,7 @@ class RoundSamples:
 
     samples: np.ndarray  # (parts, n_filters) float64, NaN where there is none
     truncated: np.ndarray  # (n_filters,) float64, as in Estimate, of this round
+    excess: np.ndarray  # (n_filters,) float64, what clipping took from the marginals' samples
     evaluations: int
     guessed: bool
 
@@ -176,13 +199,18 @@ def sample_round(sampling, state, offset):
     low, high = sampling.value_range
     if np.nanmin(sampled.marginals) < low - 1e-9 or np.nanmax(sampled.marginals) > high + 1e-9:
         raise ValueError(f"a marginal of round {number} is outside value_range=({low}, {high})")
-    parts = sampled.marginals[None]
-    guessed = sampling.guess is not None and sampled.coalition is not None
+    marginals = np.clip(sampled.marginals, -sampling.clip, sampling.clip)
+    parts = marginals[None]
+    guessed = False
     if sampling.guess:
-        guesses = _clipped_guesses(sampling, sampled.coalition, n_filters, round_seed, number)
-        parts = np.stack([sampled.marginals - guesses, guesses])
+        guesses = np.full(n_filters, np.nan)
+        if not state.plain.any():
+            guessed = sampled.coalition is not None
+            guesses = _clipped_guesses(sampling, sampled.coalition, n_filters, round_seed, number)
+        parts = np.stack([marginals - guesses, guesses, marginals])
     weights = sampled.weights
-    return RoundSamples(parts * weights, 1 - weights, sampled.evaluations, guessed)
+    excess = np.nan_to_num((sampled.marginals - marginals) * weights)
+    return RoundSamples(parts * weights, 1 - weights, excess, sampled.evaluations, guessed)
 
 
 def _clipped_guesses(sampling, coalition, n_filters, round_seed, number):
@@ -197,6 +225,8 @@ def _clipped_guesses(sampling, coalition, n_filters, round_seed, number):
 def add_round(state, samples, delta):
     """Add a round's samples to running means and variances, and count them."""
     update(state, samples.samples, samples.truncated, delta)
+    state.clipped += samples.excess != 0
+    state.excess += samples.excess
     state.evaluations += samples.evaluations
     state.guesses += samples.guessed
     state.rounds += 1
@@ -218,11 +248,11 @@ def _check(sampling, sampler, n_filters, k, which, bound):
         reason = f"none or all of {n_filters} filters need no deciding"
         raise ValueError(f"k={k} must be from 1 to {n_filters - 1}: {reason}")
     if not (
-        min(sampling.window, sampling.chunk, sampling.farthest) > 0
+        min(sampling.window, sampling.chunk, sampling.farthest, sampling.clip) > 0
         and sampling.value_range[0] < sampling.value_range[1]
         and sampling.singles > 1
     ):
         raise ValueError(
-            "needs a value_range (low, high), two singles or more, and positive window, chunk and "
-            "farthest_guess"
+            "needs a value_range (low, high), two singles or more, and positive window, chunk, "
+            "clip and farthest_guess"
         )

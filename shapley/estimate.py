@@ -10,8 +10,9 @@ class Estimate:
     """Result of tmab_shapley, and the state from which it goes on.
 
     Arrays have shape (n_filters,) unless stated. A value is the sum of the means of its parts.
-    Without guesses there is one part, the marginals. With guesses there are two: the marginals
-    minus their guesses, and the guesses, of which there are many more.
+    Without guesses there is one part, the marginals. With guesses there are three: the marginals
+    minus their guesses; the guesses, of which there are many more; and the marginals alone. The
+    value is the sum of the first two, or the third.
     """
 
     values: np.ndarray  # float64, the Shapley values
@@ -27,9 +28,15 @@ class Estimate:
     # (4, parts, n_filters) float64, sums behind bound="sequence", see intervals.sequence: of l / b,
     # l X / b, psi(l) ((X - m) / b)^2, and squared deviations from the mean so far
     sequence: np.ndarray
+    plain: np.ndarray  # bool, of three parts the third is the value
     active: np.ndarray  # bool, the paper's U: not yet separated from the k-th value
     close: np.ndarray  # bool, among the 2 k most extreme at the last look: sampled more often
     status: np.ndarray  # str, "top" or "rest" if certified by the intervals, else "undecided"
+    clipped: np.ndarray  # int64, samples whose marginal was clipped
+    excess: np.ndarray  # float64, sum over samples: what clipping took from them
+    # (looks, 5) int64, at each regular look: rounds, evaluations, active filters, those certified
+    # as top, and as rest
+    race: np.ndarray
     rounds: int = 0
     evaluations: int = 0  # of V
     guesses: int = 0  # of all marginals at a coalition
@@ -37,7 +44,12 @@ class Estimate:
     @property
     def samples(self):
         """Number of marginals sampled, (n_filters,) int64."""
-        return self.counts[0]
+        return self.counts[-1]
+
+    @property
+    def parts(self):
+        """Which parts the values are sums of, (parts, n_filters) bool."""
+        return value_parts(self.plain, len(self.counts))
 
     @property
     def decided(self):
@@ -53,7 +65,8 @@ def new_estimate(n_filters, limits):
         limits: (2, parts) or, for one part, (2,) float: lowest and highest possible sample.
     """
     limits = np.reshape(limits, (2, -1, 1)).astype(float)
-    width, parts = (limits[1] - limits[0]).sum(), limits.shape[1]
+    parts = limits.shape[1]
+    width = (limits[1] - limits[0])[:2].sum()
     return Estimate(
         values=np.zeros(n_filters),
         ci_low=np.full(n_filters, -width),
@@ -64,10 +77,21 @@ def new_estimate(n_filters, limits):
         means=np.zeros((parts, n_filters)),
         m2=np.zeros((parts, n_filters)),
         sequence=np.zeros((4, parts, n_filters)),
+        plain=np.zeros(n_filters, dtype=bool),
         active=np.ones(n_filters, dtype=bool),
         close=np.zeros(n_filters, dtype=bool),
         status=np.full(n_filters, "undecided"),
+        clipped=np.zeros(n_filters, dtype=np.int64),
+        excess=np.zeros(n_filters),
+        race=np.zeros((0, 5), dtype=np.int64),
     )
+
+
+def value_parts(plain, n_parts):
+    """Which parts a value is the sum of: plain (n,) bool -> (n_parts, n) bool."""
+    if n_parts < 3:
+        return np.ones((n_parts, len(plain)), dtype=bool)
+    return np.stack([~plain, ~plain, plain])
 
 
 def add_moments(state, sampled, samples):
@@ -82,7 +106,7 @@ def add_moments(state, sampled, samples):
     deviation = samples - state.means[sampled]
     state.means[sampled] += deviation / state.counts[sampled]
     state.m2[sampled] += deviation * (samples - state.means[sampled])
-    state.values = state.means.sum(0)
+    state.values = (state.means * state.parts).sum(0)
 
 
 def squared_errors(counts, m2):
@@ -94,16 +118,17 @@ def squared_errors(counts, m2):
     return m2 / (counts - 1) / counts
 
 
-def standard_errors(counts, m2):
+def standard_errors(counts, m2, parts=None):
     """Standard errors of the values, NaN below two samples.
 
     With guesses the two parts of a value count as uncorrelated, which is exact for guesses whose
     errors do not depend on what they guess.
 
-    counts, m2: (parts, n_filters), as in Estimate -> (n_filters,) float64.
+    counts, m2, parts: (parts, n_filters), as in Estimate; None: all -> (n_filters,) float64.
     """
-    errors = np.sqrt(squared_errors(counts, m2).sum(0))
-    return np.where((counts > 1).all(0), errors, np.nan)
+    parts = np.ones_like(counts, dtype=bool) if parts is None else parts
+    errors = np.sqrt((squared_errors(counts, m2) * parts).sum(0))
+    return np.where(((counts > 1) | ~parts).all(0), errors, np.nan)
 
 
 def reliability(state):
@@ -112,11 +137,12 @@ def reliability(state):
     Over the filters with at least two samples, with the standard errors of standard_errors. Near 1:
     precise; 0 or less: only noise.
     """
-    sampled = (state.counts > 1).all(0)
+    errors = standard_errors(state.counts, state.m2, state.parts)
+    sampled = ~np.isnan(errors)
     variance = state.values[sampled].var() if sampled.any() else 0.0
     if not variance:
         return 0.0
-    return float(1 - squared_errors(state.counts, state.m2)[:, sampled].sum(0).mean() / variance)
+    return float(1 - (errors[sampled] ** 2).mean() / variance)
 
 
 def truncated_share(state):

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy import special
 
 from shapley.estimate import add_moments, squared_errors
 
 LARGEST_BET = 0.9  # the theorem's 1/2 or 3/4 pays less where samples are near 0
-FEWEST_SAMPLES = 30  # of a normal approximation
+FEWEST_SAMPLES = 30  # of clt
+START = 16  # samples of a filter before `asymptotic` says anything of it; also of its prior
 
 
 def update(state, samples, truncated, delta):
@@ -28,7 +30,7 @@ def update(state, samples, truncated, delta):
     sampled = ~np.isnan(samples)
     place_bets(state, sampled, samples[sampled], delta)  # before the moments know the samples
     add_moments(state, sampled, samples[sampled])
-    state.truncated[sampled[0]] += truncated[sampled[0]]
+    state.truncated[sampled[-1]] += truncated[sampled[-1]]
 
 
 def bernstein(state, delta):
@@ -66,20 +68,69 @@ def clt(state, delta):
     The parts of a value count as uncorrelated.
     """
     z = -NormalDist().inv_cdf(delta / (2 * len(state.values)))
-    squares = squared_errors(state.counts, state.m2)
-    error = np.sqrt(squares.sum(0))
-    share = squares / np.maximum(squares.sum(0), 1e-300)  # halves then add up to z errors
-    return _sum_parts(
-        state, state.means, np.where(state.counts < FEWEST_SAMPLES, np.inf, z * share * error)
-    )
+    return _normal_limits(state, squared_errors(state.counts, state.m2), z, FEWEST_SAMPLES)
+
+
+def asymptotic(state, delta):
+    """Asymptotic confidence sequence with a delayed start: approximate, at every look.
+
+    Waudby-Smith et al. (2024), Theorem 2.8. By Robbins (1970) a Wiener process leaves
+    +- sqrt(t (a^2 + ln(t / m))) at some t >= m with probability P(chi^2 with 3 degrees > a^2). So
+    from m = START samples on, a value is within sqrt(a^2 + ln(t / m)) standard errors of its
+    estimate at every look, as far as a mean of m samples is normal. The union bound is over
+    filters.
+
+    A sample variance after few samples may be far too small: 0, if all of them are. So a filter's
+    variance is averaged with a prior, worth START samples, that has the mean variance of all
+    filters (empirical Bayes), and never falls below its own; and Student's t with the degrees of
+    freedom of both stands for the normal. The variances of the parts of a value add up, as if
+    uncorrelated; t counts the part with fewest samples. With guesses there are two intervals of a
+    filter, of which one holds at a time, so each has half of its delta.
+    """
+    counts = np.maximum(state.counts, 2)
+    squares = _with_prior(state.m2 / (counts - 1), state.counts) / counts
+    t = np.where(state.parts, state.counts, np.iinfo(np.int64).max).min(0)
+    errors = _asymptotic_errors(t, _n_intervals(state), delta)
+    return _normal_limits(state, squares, errors, START)
+
+
+def _n_intervals(state):
+    """How many intervals `asymptotic` has, of all filters."""
+    return len(state.values) * (1 if len(state.counts) == 1 else 2)
+
+
+def _with_prior(variance, counts):
+    """Sample variances (parts, n_filters), none of them far below the mean over the filters."""
+    sampled = counts > 1
+    mean = (variance * sampled).sum(1, keepdims=True) / np.maximum(sampled.sum(1), 1)[:, None]
+    return np.maximum(variance, (counts * variance + START * mean) / (counts + START))
+
+
+def _asymptotic_errors(t, n_intervals, delta):
+    """How many standard errors wide half an interval of `asymptotic` is after t samples."""
+    normal = np.sqrt(special.chdtri(3, delta / n_intervals) + np.log(np.maximum(t / START, 1)))
+    return -special.stdtrit(np.maximum(t, 2) - 1 + START, special.ndtr(-normal))
+
+
+def _normal_limits(state, squares, errors, fewest):
+    """Limits of values from squared standard errors of their parts.
+
+    squares: (parts, n_filters); errors: half width in standard errors of a value, (n_filters,) or
+    a float; fewest: samples of a part below which nothing is known.
+    """
+    total = (squares * state.parts).sum(0)
+    half = squares / np.sqrt(np.maximum(total, 1e-300)) * errors  # shares add up to all of it
+    unknown = (state.counts < fewest) | (total == 0)  # chance has not been seen yet
+    return _sum_parts(state, state.means, np.where(unknown, np.inf, half))
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound, and whether its limits are a proof or only approximate."""
+    """A bound, and what its limits promise."""
 
     limits: Callable
-    proves: bool = True
+    proves: bool = True  # for any samples in the range; else approximately, for many
+    every_look: bool = True  # at all looks at once; else at one that was fixed before
 
     def __call__(self, state, delta):
         """The confidence limits of an Estimate: (low, high), each (n_filters,) float64."""
@@ -89,7 +140,8 @@ class Bound:
 BOUNDS = {
     "bernstein": Bound(bernstein),
     "sequence": Bound(sequence),
-    "clt": Bound(clt, proves=False),
+    "asymptotic": Bound(asymptotic, proves=False),
+    "clt": Bound(clt, proves=False, every_look=False),
 }
 
 
@@ -133,8 +185,9 @@ def _sum_parts(state, centre, half):
     nothing else is known.
     """
     width = state.limits[1] - state.limits[0]
-    half = np.where(state.counts < 2, width, np.minimum(half, width)).sum(0)
-    return centre.sum(0) - half, centre.sum(0) + half
+    half = np.where(state.counts < 2, width, np.minimum(half, width))
+    centre, half = (centre * state.parts).sum(0), (half * state.parts).sum(0)
+    return centre - half, centre + half
 
 
 def decide(state, k, which, eps):
@@ -198,8 +251,8 @@ def tied_filters(state, k, which, eps):
     return int((centre[state.status == "rest"] >= last - 2 * eps).sum())
 
 
-def rounds_to_decide(state, k, which, eps, delta, singles=None):
-    """Rounds that the set takes in all with bound="sequence", if means and variances stay.
+def rounds_to_decide(state, k, which, eps, delta, singles=None, bound="sequence"):
+    """Rounds that the set takes in all, if means and variances stay as they are.
 
     Args:
         state: Estimate.
@@ -208,6 +261,7 @@ def rounds_to_decide(state, k, which, eps, delta, singles=None):
         eps: tolerance, in units of V.
         delta: error probability of all intervals together.
         singles: int, samples a round; None if each active filter is sampled in every round.
+        bound: one of FORECASTS.
 
     Returns:
         A float, or None if the set is decided, a filter has under ten samples, or no number of
@@ -217,17 +271,35 @@ def rounds_to_decide(state, k, which, eps, delta, singles=None):
         return None
     centre, _, threshold = _signed_intervals(state, k, which)
     active = state.active  # only these need samples
-    counts, centre = state.counts[:, active], centre[active]
-    reach = abs(state.limits).max(0)
     t = np.unique(np.geomspace(1, 1e9, 400).astype(int))[:, None, None]  # (T, 1, 1)
-    steps = np.diff(t, axis=0, prepend=0)
-    variance = state.m2[:, active] / (np.maximum(counts, 2) - 1) / reach**2
-    n_means = state.m2.size
-    bet, psi = _bet(1 / t + variance, t, n_means, delta)
-    half = np.log(2 * n_means / delta) + np.cumsum(steps * psi * variance, 0)
-    half = (reach * half / np.cumsum(steps * bet, 0)).sum(1)  # (T, n): parts with t samples each
-    clear = half <= abs(centre - threshold) + eps
+    counts = np.maximum(state.counts, 2)
+    variance = (state.m2 / (counts - 1))[:, active]
+    half = FORECASTS[bound](state, t, variance, state.parts[:, active], delta)
+    clear = half <= abs(centre[active] - threshold) + eps
     needed = np.where(clear.any(0), t[np.argmax(clear, axis=0), 0, 0], np.inf)
-    missing = np.maximum(needed - counts[0], 0)
+    missing = np.maximum(needed - state.samples[active], 0)
     rounds = state.rounds + max(missing.max(), missing.sum() / singles if singles else 0)
     return float(rounds) if np.isfinite(rounds) else None
+
+
+def _future_sequence(state, t, variance, parts, delta):
+    """Half widths of `sequence` after t samples of each part.
+
+    t (T, 1, 1) int; variance and parts (parts, n) -> (T, n).
+    """
+    reach, n_means = abs(state.limits).max(0), state.m2.size
+    variance = variance / reach**2
+    steps = np.diff(t, axis=0, prepend=0)
+    bet, psi = _bet(1 / t + variance, t, n_means, delta)
+    half = np.log(2 * n_means / delta) + np.cumsum(steps * psi * variance, 0)
+    return (reach * half / np.cumsum(steps * bet, 0) * parts).sum(1)
+
+
+def _future_asymptotic(state, t, variance, parts, delta):
+    """Half widths of `asymptotic`, as _future_sequence."""
+    errors = _asymptotic_errors(t[:, :, 0], _n_intervals(state), delta)  # (T, 1)
+    half = errors * np.sqrt((variance * parts).sum(0) / t[:, :, 0])
+    return np.where(t[:, :, 0] < START, np.inf, half)
+
+
+FORECASTS = {"sequence": _future_sequence, "asymptotic": _future_asymptotic}

@@ -86,6 +86,8 @@ def sample_shared(value, players, order, rng):
     which it is none with probability (s + 1) / n, or with n - s gone, of which it is one with
     probability (n - s) / n; together (n + 1) / n.
 
+    Where V cannot truncate the order, only the drawn coalition is evaluated.
+
     The sample is that marginal times the share of the order before the end. Without truncation its
     mean is the Shapley value, but for one place in n + 1, without the variance of the filter's
     place. With truncation the order ends at the start of the window whose coalition is below it,
@@ -102,21 +104,32 @@ def sample_shared(value, players, order, rng):
         Marginals; all weights are the same. The coalition is None if the whole order is truncated.
     """
     n = len(order.filters)
-    coalitions = _one_in_each_window(order, rng)
-    values, end = _values_up_to_the_end(value, coalitions, order)
-    evaluations = len(values)
+    coalition, before, end, evaluations = _draw_coalition(value, order, rng)
     marginals = np.full(n, np.nan)
     marginals[players] = 0.0
-    coalition = None
-    if end:
-        drawn = rng.integers(end) // order.window
-        coalition = coalitions[drawn]
+    if coalition is not None:
         flipped = np.repeat(coalition[None], len(players), 0)  # (P, n)
         flipped[np.arange(len(players)), players] ^= True
         sign = np.where(coalition[players], 1, -1)
-        marginals[players] = sign * (values[drawn] - value(flipped))
+        marginals[players] = sign * (before - value(flipped))
         evaluations += len(players)
     return Marginals(marginals, np.full(n, end / (n + 1)), evaluations, coalition)
+
+
+def _draw_coalition(value, order, rng):
+    """A coalition of the order before its end, its V, the end's place, and evaluations so far.
+
+    The coalition is None if the whole order is truncated.
+    """
+    if order.truncation == -np.inf:
+        coalition = np.argsort(order.filters) >= rng.integers(order.n_places)
+        return coalition, float(value(coalition[None])[0]), order.n_places, 1
+    coalitions = _one_in_each_window(order, rng)
+    values, end = _values_up_to_the_end(value, coalitions, order)
+    if not end:
+        return None, None, end, len(values)
+    drawn = rng.integers(end) // order.window
+    return coalitions[drawn], values[drawn], end, len(values)
 
 
 def _one_in_each_window(order, rng):

@@ -123,13 +123,13 @@ def estimate(value, n, rounds=400, **options):
     sampler = options.get("sampler")
     if sampler and SAMPLERS[sampler].guesses and "guess" not in options:
         options["guess"] = random_guess(n)
-    defaults = {"k": 1, "max_rounds": rounds, "value_range": (-1000, 1000)}
+    defaults = {"k": 1, "max_rounds": rounds, "value_range": (-1000, 1000), "bound": "sequence"}
     return tmab_shapley(value, n, **{**defaults, **options})
 
 
 def standard_errors(state):
     """Of the values of an Estimate, (n,)."""
-    return np.sqrt(squared_errors(state.counts, state.m2).sum(0))
+    return np.sqrt((squared_errors(state.counts, state.m2) * state.parts).sum(0))
 
 
 def sampled_state(samples, limits, delta):

@@ -94,7 +94,7 @@ def test_a_round_seed_is_a_batch_with_as_many_of_each_group(small, faces):
 def test_labels_and_groups_stay_with_their_images(small, faces):
     value = BatchValue(Coalitions(small, IMAGE_SIZE), torch.zeros(9), faces, 12, "accuracy")
     value(np.ones((1, 9), dtype=bool), 5)
-    for image, label, group in zip(*value.batch):
+    for image, label, group in zip(*value.batch[:3]):
         row = next(row for row in range(24) if torch.equal(faces.images[row], image))
         assert (label, group) == (faces.label[row], faces.group[row])
 

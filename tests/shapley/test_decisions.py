@@ -7,7 +7,7 @@ import pytest
 
 from shapley import tmab_shapley
 from shapley.estimate import new_estimate
-from shapley.intervals import decide, rounds_to_decide, tied_filters
+from shapley.intervals import FORECASTS, decide, rounds_to_decide, tied_filters
 from tests.games import noisy, sampled_state
 
 BOTH = pytest.mark.parametrize("which", ["lowest", "highest"])
@@ -246,12 +246,14 @@ def test_equal_filters_are_never_decided_without_a_tolerance():
     assert rounds_to_decide(state, k, "lowest", 0.01, DELTA) > 30
 
 
+@pytest.mark.parametrize("bound", FORECASTS)
 @pytest.mark.parametrize("sampler", ["paper", "shared"])
-def test_the_forecast_comes_true(sampler):
-    """After 60 rounds, what is foreseen of the whole run."""
+def test_the_forecast_comes_true(sampler, bound):
+    """After 48 rounds, what is foreseen of the whole run."""
     value = noisy(np.array([-0.5, -0.4, -0.3, -0.2, 0.05, 0.1, 0.15, 0.3, 0.4, 0.5]), 0.1, 0.4)
     options = {"k": 3, "value_range": (-1, 1), "sampler": sampler, "singles": 10, "eps": 0.01}
-    early = tmab_shapley(value, 10, max_rounds=60, **options)
-    forecast = rounds_to_decide(early, 3, "lowest", 0.01, DELTA)
+    options["bound"] = bound
+    early = tmab_shapley(value, 10, max_rounds=48, **options)
+    forecast = rounds_to_decide(early, 3, "lowest", 0.01, DELTA, bound=bound)
     last = tmab_shapley(value, 10, max_rounds=5000, **options)
     assert last.decided and 0.5 < forecast / last.rounds < 2

@@ -58,7 +58,7 @@ def test_moments_are_those_of_numpy():
     variances = per_mean(samples, lambda column: np.var(column, ddof=1))
     np.testing.assert_allclose(state.m2 / (state.counts - 1), variances, rtol=1e-12)
     np.testing.assert_allclose(state.values, per_mean(samples, np.mean).sum(0), atol=1e-14)
-    assert np.array_equal(state.samples, state.counts[0])
+    assert np.array_equal(state.samples, state.counts[-1])
 
 
 def test_moments_are_right_after_each_sample():

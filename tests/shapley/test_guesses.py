@@ -29,12 +29,41 @@ def test_values_are_unbiased_and_intervals_hold_whatever_the_guess(guess):
         farthest_guess=0.2,
         max_rounds=1500,
         window=2,
+        bound="bernstein",
     )
     errors = standard_errors(state)
     assert np.all(abs(state.values - values) <= 4.5 * errors) and errors.max() < 0.04
     assert np.all((state.ci_low <= values) & (values <= state.ci_high))
-    assert state.guesses == state.rounds > 100
-    np.testing.assert_allclose(state.values, state.means.sum(0))
+    assert state.rounds >= state.guesses > 100
+    np.testing.assert_allclose(
+        state.values, np.where(state.plain, state.means[2], state.means[:2].sum(0))
+    )
+
+
+def test_guesses_end_when_every_active_filter_is_sampled_in_each_round():
+    """From that look on nobody is guessed, and active filters have values of marginals alone."""
+    value, values, guess = pairs_game(60)
+    guessed, states = [], []
+
+    def counted(keep, round_seed):
+        guessed.append(round_seed)
+        return guess(keep, round_seed)
+
+    def on_round(state):
+        states.append((state.active.sum(), state.plain.copy(), len(guessed)))
+
+    options = {"k": 3, "singles": 20, "value_range": (-0.6, 0.6), "farthest_guess": 0.2}
+    state = tmab_shapley(
+        value, 60, guess=counted, eps=0.002, max_rounds=3000, on_round=on_round, **options
+    )
+    ended = next(number for number, (_, plain, _) in enumerate(states) if plain.any())
+    active, plain, n_guessed = states[ended]
+    assert 0 < active <= 20 < states[ended - 1][0] and plain.sum() == active
+    assert state.guesses == len(guessed) == n_guessed == ended + 1 < state.rounds
+    assert (abs(state.values - values) < 0.1).all()
+    assert (state.counts[2] >= state.counts[0]).all() and (state.counts[1] == ended + 1).all()
+    np.testing.assert_allclose(state.values[state.plain], state.means[2, state.plain])
+    np.testing.assert_allclose(state.values[~state.plain], state.means[:2, ~state.plain].sum(0))
 
 
 def test_a_good_guess_makes_values_more_precise():
@@ -90,7 +119,7 @@ def test_guesses_are_clipped_to_a_share_of_the_range():
     clipped = np.array([0.1, -0.1, 0.05, 0.0])
     np.testing.assert_allclose(state.means[0], 0.2 - clipped)
     np.testing.assert_allclose(state.means[1], clipped)
-    assert state.counts.tolist() == [[2] * 4, [2] * 4]
+    assert state.counts.tolist() == [[2] * 4] * 3
 
 
 def test_guesses_are_of_the_coalition_that_all_share():
@@ -128,8 +157,8 @@ def test_a_round_that_is_truncated_at_once_guesses_0():
 
 RANGES = {
     "needs 0 < delta < 1, eps >= 0, 0 < deepest <= 1, a positive look_every",
-    "needs a value_range (low, high), two singles or more, and positive window, chunk and "
-    "farthest_guess",
+    "needs a value_range (low, high), two singles or more, and positive window, chunk, "
+    "clip and farthest_guess",
 }
 OUT_OF_RANGE = [
     {"delta": 0},
@@ -145,6 +174,7 @@ OUT_OF_RANGE = [
     {"chunk": 0},
     {"look_every": 0},
     {"farthest_guess": 0},
+    {"clip": 0},
 ]
 
 
@@ -182,7 +212,10 @@ def test_arguments_at_the_ends_of_their_ranges(options):
     "options, message",
     [
         ({"which": "best"}, "which='best' must be lowest or highest"),
-        ({"bound": "hoeffding"}, "bound='hoeffding' must be one of bernstein, sequence, clt"),
+        (
+            {"bound": "hoeffding"},
+            "bound='hoeffding' must be one of bernstein, sequence, asymptotic, clt",
+        ),
         ({"sampler": "x"}, "sampler='x' must be one of paper, shared, guided"),
         ({"k": 0}, "k=0 must be from 1 to 3: none or all of 4 filters need no deciding"),
         ({"k": 4}, "k=4 must be from 1 to 3: none or all of 4 filters need no deciding"),

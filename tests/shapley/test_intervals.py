@@ -5,9 +5,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from shapley.estimate import new_estimate
-from shapley.intervals import BOUNDS, bernstein, clt, sequence, update
+from shapley.intervals import BOUNDS, START, asymptotic, bernstein, clt, sequence, update
 from tests.games import random_samples, sampled_state, standard_errors
 
 N = 5  # filters
@@ -67,10 +68,12 @@ def test_looking_changes_nothing(bound):
     assert np.array_equal(bound(state, DELTA), expected)
 
 
+@pytest.mark.parametrize("bound", [BOUNDS[name] for name in BOUNDS if name != "asymptotic"])
 def test_parts_add_up(bound):
     """Limits of the sum are sums of the parts' limits, which may each miss by half of delta.
 
-    Of the normal approximation, errors add up in squares.
+    Of the normal approximation, errors add up in squares. The asymptotic sequence, whose width in
+    errors depends on the part with fewest samples, has a test of its own below.
     """
     samples = random_samples(300, 2, N)
     low, high = bound(sampled_state(samples, LIMITS, DELTA), DELTA)
@@ -258,10 +261,64 @@ def test_clt_needs_30_samples_of_each_part():
     assert (high - low > [2 * 3, 0, 2 * 2.5]).all() and high[1] - low[1] < 2
 
 
-def test_clt_of_constant_samples_is_a_point():
-    state = sampled_state(np.full((50, 1, 2), 0.5), (-1, 1), DELTA)
-    low, high = clt(state, DELTA)
-    assert low.tolist() == high.tolist() == [0.5, 0.5]
+@pytest.mark.parametrize("bound", [clt, asymptotic])
+def test_constant_samples_say_nothing(bound):
+    """Without any chance seen, a normal approximation would be a point."""
+    low, high = bound(sampled_state(np.full((50, 1, 2), 0.5), (-1, 1), DELTA), DELTA)
+    assert low.tolist() == [-1.5, -1.5] and high.tolist() == [2.5, 2.5]
+
+
+def slow_asymptotic(samples, width, n_intervals, delta):
+    """Half width of one part's interval for each filter, straight from the docstring.
+
+    samples: for each filter a list of floats; width: of the range.
+    """
+    variances = [np.var(column, ddof=1) for column in samples]
+    prior, halves = np.mean(variances), []
+    for column, variance in zip(samples, variances):
+        t = len(column)
+        edge = np.sqrt(stats.chi2.isf(delta / n_intervals, 3) + math.log(max(t / START, 1)))
+        factor = stats.t.isf(stats.norm.sf(edge), t - 1 + START)
+        variance = max(variance, (t * variance + START * prior) / (t + START))
+        halves.append(factor * math.sqrt(variance / t) if t >= START else width)
+    return np.array(halves)
+
+
+@pytest.mark.parametrize("rounds", [START + 2, 300])
+def test_asymptotic_is_the_formula(rounds):
+    samples = random_samples(rounds, 1, N, missing=0.1)
+    state = sampled_state(samples, LIMITS[:, :1], DELTA)
+    low, high = asymptotic(state, DELTA)
+    columns = [column[~np.isnan(column)] for column in samples[:, 0].T]
+    half = slow_asymptotic(columns, 3.0, N, DELTA)
+    np.testing.assert_allclose((low + high) / 2, state.values, atol=1e-12)
+    np.testing.assert_allclose((high - low) / 2, np.minimum(half, 3.0), rtol=1e-9)
+    assert len(set(np.sign(state.counts[0] - START))) > 1 or rounds == 300
+
+
+def test_asymptotic_interval_of_a_filter_that_was_guessed():
+    """Of three parts, the variances of the first two add up, or the third has the value alone."""
+    samples = np.concatenate([random_samples(200, 2, N, 0), random_samples(200, 1, N, 0, 1)], 1)
+    limits = np.column_stack([LIMITS, LIMITS[:, 0]])
+    state = sampled_state(samples, limits, DELTA)
+    state.plain = np.arange(N) > 2
+    state.values = (state.means * state.parts).sum(0)
+    low, high = asymptotic(state, DELTA)
+    halves = [slow_asymptotic(part.T, 3.0, 2 * N, DELTA) for part in samples.swapaxes(0, 1)]
+    expected = np.where(state.plain, halves[2], np.hypot(halves[0], halves[1]))
+    np.testing.assert_allclose((high - low) / 2, expected, rtol=1e-9)
+    np.testing.assert_allclose((low + high) / 2, state.values, atol=1e-12)
+    assert np.allclose(state.values[3:], state.means[2, 3:])
+
+
+def test_a_wiener_process_leaves_the_asymptotic_edge_with_its_probability():
+    """Robbins (1970), by simulation: 2,000 random walks from step 16 to step 4,000."""
+    rng, probability = np.random.default_rng(0), 0.2
+    walks = rng.standard_normal((2000, 4000)).cumsum(1)[:, START - 1 :]
+    t = np.arange(START, 4001)
+    edge = np.sqrt(t * (special.chdtri(3, probability) + np.log(t / START)))
+    left = (abs(walks) >= edge).any(1).mean()
+    assert 0.1 < left < 0.2  # walks that stop leave it less often, those in steps too
 
 
 # ----------------------------------------------------------------------------- update
@@ -272,6 +329,6 @@ def test_update_adds_what_was_truncated_of_those_sampled():
     samples = np.array([[0.1, np.nan, 0.3], [0.2, 0.4, np.nan]])
     update(state, samples, np.array([0.25, 0.5, 1.0]), DELTA)
     update(state, samples, np.array([0.5, 0.5, 0.0]), DELTA)
-    assert state.truncated.tolist() == [0.75, 0.0, 1.0]  # by the first part, the marginals
+    assert state.truncated.tolist() == [0.75, 1.0, 0.0]  # by the last part, the marginals
     assert state.counts.tolist() == [[2, 0, 2], [2, 2, 0]]
     assert state.values == pytest.approx([0.3, 0.4, 0.3])

@@ -263,9 +263,13 @@ def test_a_shared_coalition_step_by_step(truncation):
 
     for _ in range(200):
         order, players = random_order(rng, truncation)
+        if truncation == -np.inf:  # one coalition is drawn, not one in each window
+            order.window = order.n_places
         starts = np.arange(0, order.n_places, order.window)
         sizes = np.minimum(order.window, order.n_places - starts)
         draws = Draws(rng.integers(0, sizes), rng.random())
+        if truncation == -np.inf:
+            draws.offsets = np.array([int(draws.share * order.n_places)])
         sampled = sample_shared(value, players, order, draws)
         marginals, weight, evaluations, coalition = slow_sample_shared(value, players, order, draws)
         np.testing.assert_allclose(sampled.marginals, marginals)

@@ -163,11 +163,11 @@ def report_repair(device):
         "changes": {name: table_rows(change) for name, change in result.changes.items()},
         "data_names": set_names,
     }
-    filters = values.filters.assign(layer=game.evaluator.layers, channel=game.evaluator.channels)
     lines = findings.repair_lines(result.table, result.changes, reported.split, set_names)
     lines += findings.removal_lines(certified, len(orders["shapley"]), run["TOP_K"])
     lines += findings.opening_lines(openings)
-    return Report(record, repair_files(result, filters, set_names), lines)
+    files = repair_files(result, set_names) | value_files(values, game.evaluator, result.removed)
+    return Report(record, files, lines)
 
 
 def load_orders(values):
@@ -200,16 +200,15 @@ def load_faces():
     return faces
 
 
-def repair_files(result, filters, set_names):
-    """What is saved besides eval.json: {path: content}.
+def repair_files(result, set_names):
+    """What is saved of repairs besides eval.json: {path: content}.
 
-    result: RepairResult. filters: DataFrame for figures.value_plot. set_names: dict.
+    result: RepairResult. set_names: dict.
     """
     split, steps = result.reported.split, {row.name: row.steps[0] for row in result.rows}
     drawn = {
         "eval": figures.repair_curves([result.curves], steps, split, set_names),
         "rivals": figures.rival_curves([result.curves], split, set_names),
-        "values": figures.value_plot(filters, result.removed),
     }
     files = {
         f"{RECORDS_DIR}/eval.csv": result.curves,
@@ -220,6 +219,20 @@ def repair_files(result, filters, set_names):
         drawn["faces"] = figures.face_grid(images, captions)
         files[f"{RECORDS_DIR}/faces.npz"] = {"images": images, "captions": captions}
     return files | figure_files(drawn)
+
+
+def value_files(values, evaluator, removed):
+    """Figures of the values and of the bandit's race: {path: Figure}.
+
+    values: FilterValues. removed: (n,) int, the filters that were removed by them.
+    """
+    layers, channels = np.array(evaluator.layers), np.array(evaluator.channels)
+    players, run = values.filters.index, values.run
+    filters = values.filters.assign(layer=layers[players], channel=channels[players])
+    drawn = {"values": figures.value_plot(filters, removed)}
+    if len(values.race):
+        drawn["race"] = figures.race_plot(values.race, run["TOP_K"], run["WHICH"])
+    return figure_files(drawn)
 
 
 def figure_files(drawn):
@@ -270,6 +283,7 @@ def report_responsible(device):
     shapley = values.filters["shapley"].to_numpy()
     figure = figures.responsible_curves(result.curves, result.table, run, shapley, result.shares)
     files = {f"{RECORDS_DIR}/eval.csv": result.curves, **figure_files({"eval": figure})}
+    files |= value_files(values, game.evaluator, result.removed)
     lines = findings.responsible_lines(
         result.table, result.changes, result.shares, record, MAX_REMOVED
     )

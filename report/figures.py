@@ -151,9 +151,10 @@ def value_plot(filters, removed):
     height = max(panels.PANEL[1], 1 + panels.ENTRY * max(n_layers, 2 * panels.ENDS))
     figure = Figure(figsize=(14, height), layout="constrained")
     grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 0.9, 1))
+    (low, high), bar = panels.value_bars(filters)
+    filters = filters.assign(bar_low=low, bar_high=high)
     by_value = filters.iloc[np.argsort(filters["shapley"].to_numpy(), kind="stable")]
-    panels.draw_values(figure.add_subplot(grid[:, 0]), by_value, removed)
-    _, bar = panels.value_bars(by_value)
+    panels.draw_values(figure.add_subplot(grid[:, 0]), by_value, removed, bar)
     bars = f" (bars: {bar})" if bar else ""
     ends = {"highest": by_value[-panels.ENDS :], "lowest": by_value[: panels.ENDS]}
     for row, (name, rows) in enumerate(ends.items()):

@@ -241,26 +241,27 @@ def value_bars(filters):
     return np.stack([values, values]), ""
 
 
-def draw_values(axis, filters, removed):
+def draw_values(axis, filters, removed, bar):
     """All values, sorted, with their intervals or errors, and whose sign is certified.
 
     Args:
         axis: matplotlib axis.
-        filters: DataFrame as for figures.value_plot, sorted by value.
+        filters: DataFrame as for figures.value_plot, sorted by value, with bar_low and bar_high.
         removed: (n,) int, the numbers of the removed filters.
+        bar: str, what the bars are; "": there are none.
     """
     rank, values = np.arange(len(filters)), filters["shapley"].to_numpy()
-    ends, bar = value_bars(filters)
     if bar:
+        ends = filters["bar_low"], filters["bar_high"]
         axis.vlines(rank, *ends, color="0.8", linewidth=0.4, label=bar)
     axis.plot(rank, values, ".", color="0.3", markersize=2, label="value")
     for name, (marker, color) in SIGNS.items():
         rows = signs_of(filters) == name
         if rows.any():
-            style = {"color": color, "markersize": 5, "linestyle": "none"}
+            style = {"color": color, "markersize": 7, "linestyle": "none"}
             axis.plot(rank[rows], values[rows], marker, label=f"certified {name}", **style)
     gone = filters.index.isin(removed)
-    axis.plot(rank[gone], values[gone], "kx", markersize=6, label="removed")
+    axis.plot(rank[gone], values[gone], "kx", markersize=4, label="removed")
     axis.axhline(0, color="0.6", linewidth=0.8)
     margin = 0.1 * np.ptp(values) or 1.0  # they may all be 0
     axis.set(
@@ -287,12 +288,12 @@ def draw_named_values(axis, filters, removed, title):
     """
     heights, values = np.arange(len(filters)), filters["shapley"].to_numpy()
     gone, sign = filters.index.isin(removed), signs_of(filters)
-    ends, _ = value_bars(filters)
-    axis.hlines(heights, *np.where(np.isnan(ends), values, ends), color="0.4", linewidth=0.8)
+    ends = [filters[name].fillna(filters["shapley"]) for name in ("bar_low", "bar_high")]
+    axis.hlines(heights, *ends, color="0.4", linewidth=0.8)
     axis.plot(values[~gone], heights[~gone], "o", color="black", markerfacecolor="white")
     for name, (marker, color) in SIGNS.items():
-        axis.plot(values[sign == name], heights[sign == name], marker, color=color, markersize=7)
-    axis.plot(values[gone], heights[gone], "X", color="black", markersize=5)
+        axis.plot(values[sign == name], heights[sign == name], marker, color=color, markersize=9)
+    axis.plot(values[gone], heights[gone], "x", color="black", markersize=5)
     names = [f"{layer}[{channel}]" for layer, channel in zip(filters["layer"], filters["channel"])]
     axis.set_yticks(heights, names, fontsize=SMALL)
     axis.tick_params(axis="x", labelsize=8)
@@ -320,7 +321,7 @@ def draw_race(axis, race, k, which):
         yscale="symlog",
         xlim=(0, evaluations.max()),
         ylim=(0, None),
-        title="the race: filters whose place is decided are sampled no more",
+        title="the race: decided filters are sampled no more",
     )
     axis.grid(alpha=0.3)
 

@@ -74,10 +74,10 @@ def clt(state, delta):
 def asymptotic(state, delta):
     """Asymptotic confidence sequence with a delayed start: approximate, at every look.
 
-    Waudby-Smith et al. (2024), started late as they propose. By Robbins (1970) a Wiener process leaves
-    +- sqrt(t (a^2 + ln(t / m))) at some t >= m with probability P(chi^2 with 3 degrees > a^2). So
-    from m = START samples on, a value is within sqrt(a^2 + ln(t / m)) standard errors of its
-    estimate at every look, as far as a mean of m samples is normal. The union bound is over
+    Waudby-Smith et al. (2024), started late as they propose. By Robbins (1970) a Wiener process
+    leaves +- sqrt(t (a^2 + ln(t / m))) at some t >= m with probability P(chi^2 with 3 degrees >
+    a^2). So from m = START samples on, a value is within sqrt(a^2 + ln(t / m)) standard errors of
+    its estimate at every look, as far as a mean of m samples is normal. The union bound is over
     filters.
 
     A sample variance after few samples may be far too small: 0, if all of them are. So a filter's

@@ -1,20 +1,19 @@
 """What the figures show: their lines, names and marks; text that can be read, legends beside data.
 
-Whether they look well a person must judge: tools/tables.py draws all of them from the records.
+Whether they look well a person must judge: tools/tables.py draws all of them from the records. Of
+figures of values, see test_value_figures.py.
 """
 
-import matplotlib.text
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from datasets import GROUP_NAMES
 from report import figures, panels
 from report.labels import group_label
 from report.metrics import wilson
+from tests.report.drawn import check_readable, line
 
-SMALLEST_TEXT = 7  # points
 DRAWN = {"fairface": "balanced drawings", "celeba": "unbalanced drawings"}
 METHODS = ("shapley", "random 0", "random 1", "greedy", "finetune")
 
@@ -35,26 +34,6 @@ def run_of(methods=METHODS, steps=4, seed=0):
                         rows.append((method + ending, step, split, group, accuracy, *interval))
     columns = ["method", "n_removed", "split", "group", "accuracy", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def check_readable(figure):
-    """No text below SMALLEST_TEXT; no legend of a panel or the figure over a panel of curves."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    for text in figure.findobj(matplotlib.text.Text):
-        assert not text.get_text() or text.get_fontsize() >= SMALLEST_TEXT, text
-    renderer = canvas.get_renderer()
-    legends = [*figure.legends, *filter(None, (axis.get_legend() for axis in figure.axes))]
-    for legend in legends:
-        box = legend.get_window_extent(renderer)
-        for axis in figure.axes:
-            if "sorted by value" not in axis.get_xlabel():  # the corner there is empty by nature
-                assert not box.overlaps(axis.get_window_extent(renderer))
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
-
-
-def line(axis, label):
-    return next(drawn for drawn in axis.get_lines() if drawn.get_label() == label)
 
 
 # ----------------------------------------------------------------------------- curves
@@ -215,86 +194,6 @@ def test_name_of_a_measure():
     figure = figures.responsible_curves(*removals([("report", "all")])[:2], run, VALUES, {})
     assert figure.axes[0].get_title() == "V: soft accuracy"
     assert "lowest values first" in figure.axes[0].get_xlabel()
-
-
-# ----------------------------------------------------------------------------- filters
-
-
-def filter_table(n=30, **columns):
-    values = np.random.default_rng(0).permutation(np.linspace(-1, 2, n))
-    layers = ["first"] * (n // 2) + ["second"] * (n - n // 2)
-    table = {"shapley": values, "layer": layers, "channel": np.arange(n)}
-    return pd.DataFrame({**table, **columns}, index=np.arange(n) + 100)
-
-
-def names_on(axis):
-    return [text.get_text() for text in axis.get_yticklabels()]
-
-
-def test_value_plot():
-    errors = np.full(30, 0.25)
-    errors[3] = np.nan
-    filters = filter_table(standard_error=errors)
-    by_value = filters.sort_values("shapley", ascending=False)
-    removed = by_value.index[[-1, -2]].to_numpy()
-    figure = figures.value_plot(filters, removed)
-    check_readable(figure)
-    values, highest, lowest, layers = figure.axes
-    assert values.get_title() == "10 of 30 values are negative"
-    assert line(values, "removed").get_ydata().tolist() == sorted(by_value["shapley"])[:2]
-    assert line(values, "value").get_xdata().tolist() == list(range(2, 30))
-    named = [f"{row.layer}[{row.channel}]" for row in by_value.itertuples()]
-    assert names_on(highest) == named[:10] and names_on(lowest) == named[-10:]
-    marks = [container[0] for container in lowest.containers]
-    assert marks[1].get_xdata().tolist() == by_value["shapley"].tolist()[-2:]  # removed
-    assert marks[1].get_marker() == "X" and len(marks[0].get_xdata()) == 8
-    segments = highest.containers[0][2][0].get_segments()
-    widths = [segment[1, 0] - segment[0, 0] for segment in segments]
-    expected = 2 * by_value["standard_error"].fillna(0)[:10]
-    assert widths == pytest.approx(expected.tolist())
-    assert highest.get_title() == "the 10 highest (bars: one standard error)"
-    assert names_on(layers) == ["first", "second"]
-    counts = [bar.get_width() for bar in layers.patches]
-    assert sum(counts) == 2
-    assert counts[0] == (filters.loc[removed, "layer"] == "first").sum()
-
-
-@pytest.mark.parametrize("columns", [{}, {"standard_error": np.nan}])
-def test_value_plot_without_standard_errors(columns):
-    figure = figures.value_plot(filter_table(n=6, **columns), [])
-    check_readable(figure)
-    values, highest, *_ = figure.axes
-    assert not values.collections and highest.get_title() == "the 6 highest"
-
-
-@pytest.mark.filterwarnings("error")
-def test_value_plot_of_equal_values():
-    """As after rounds that were all truncated; without a warning on the user's screen."""
-    figure = figures.value_plot(filter_table().assign(shapley=0.0), [])
-    check_readable(figure)
-    low, high = figure.axes[0].get_ylim()
-    assert low < 0 < high
-
-
-def test_value_plot_of_many_layers():
-    """Names of layers stay apart."""
-    filters = filter_table(n=90, layer=[f"layer {number}" for number in range(90)])
-    figure = figures.value_plot(filters, [100])
-    check_readable(figure)
-    assert figure.get_figheight() > 90 * 7 / 72
-
-
-def test_layer_plot():
-    """Means over trainings, and their range."""
-    figure = figures.layer_plot(["a", "a", "b", "b", "b", "c"], [[0, 1, 2], [2, 3], [0, 2]])
-    check_readable(figure)
-    (axis,) = figure.axes
-    assert names_on(axis) == ["a", "b", "c"]
-    assert [bar.get_width() for bar in axis.patches] == pytest.approx([1, 4 / 3, 0])
-    assert axis.get_xlabel() == "filters removed, mean and range of 3 trainings"
-    ends = [segment[:, 0].tolist() for segment in axis.collections[0].get_segments()]
-    assert ends == [pytest.approx(pair) for pair in ([0, 2], [1, 2], [0, 0])]
-    assert figures.layer_plot(["a"], [[0]]).axes[0].get_xlabel() == "filters removed"
 
 
 # ----------------------------------------------------------------------------- images

@@ -97,9 +97,9 @@ def test_certified_filters(tmp_path):
     arrays = {"status": status, "removed": np.array([3]), "lowest": np.array([-9.0])}
     loaded = load_values(write(tmp_path / "mab.npz", [-1.0, 1.0, 2.0, 0.0], **arrays))
     assert loaded.filters["certified"].tolist() == [True, False, False, False]
-    approximate = RUN | {"BOUND": "clt"}
-    loaded = load_values(write(tmp_path / "mab.npz", [-1.0, 1.0, 2.0, 0.0], approximate))
-    assert not loaded.filters["certified"].any()
+    for bound, certified in (("asymptotic", True), ("bernstein", True), ("clt", False)):
+        path = write(tmp_path / "mab.npz", [-1.0, 1.0, 2.0, 0.0], RUN | {"BOUND": bound})
+        assert load_values(path).filters["certified"].tolist() == [certified, False, False, False]
 
 
 def test_standard_errors(tmp_path):

@@ -62,6 +62,39 @@ def test_values_of_older_records(state, tmp_path):
         assert loaded.filters["shapley"].tolist() == state.values.tolist()
 
 
+def test_race_of_a_record(tmp_path):
+    state = play(rounds=24)
+    race = saved_values(tmp_path, Stages(state)).race
+    assert race.columns.tolist() == ["rounds", "evaluations", "active", "certified", "ruled_out"]
+    assert race.to_numpy().tolist() == state.race.tolist() and len(race) == 2
+    older = load_values(edit_npz(tmp_path, ["race"])).race
+    assert len(older) == 0 and older.columns.tolist() == race.columns.tolist()
+    assert len(older["evaluations"]) == 0
+
+
+def test_errors_of_older_records_with_guesses(tmp_path):
+    """Two parts, the marginals less their guesses and the guesses: the values are their sums."""
+    save_stages(str(tmp_path), Stages(play()), RUN, PLAYERS)
+    counts = np.array([[4, 4, 4, 1, 9, 4], [16, 16, 25, 16, 16, 16]])
+    m2 = (counts - 1) * counts * np.array([[9.0], [16.0]])  # errors of 3 and 4
+    path = edit_npz(tmp_path, ["plain"], counts=counts, m2=m2)
+    errors = load_values(path).filters["standard_error"].to_numpy()
+    assert np.isnan(errors[3])
+    assert np.delete(errors, 3).tolist() == pytest.approx([5.0] * 5)
+
+
+def test_errors_of_three_parts(tmp_path):
+    """Where guesses have ended, the value and its error are those of the third part."""
+    save_stages(str(tmp_path), Stages(play()), RUN, PLAYERS)
+    counts = np.array([[4, 4, 1, 4, 4, 1], [4, 1, 4, 4, 1, 4], [9, 9, 9, 1, 1, 9]])
+    m2 = (counts - 1) * counts * np.array([[9.0], [16.0], [36.0]])
+    plain = np.array([False, False, True, False, False, True])
+    path = edit_npz(tmp_path, counts=counts, m2=m2, plain=plain)
+    errors = load_values(path).filters["standard_error"].to_numpy()
+    assert np.isnan(errors).tolist() == [False, True, False, False, True, False]
+    assert errors[[0, 2, 3, 5]].tolist() == pytest.approx([5.0, 6.0, 5.0, 6.0])
+
+
 @pytest.mark.parametrize("drop", ["run", "values", "ci_low", "status", "removed", "lowest"])
 def test_values_without_an_array_are_refused(state, tmp_path, drop):
     save_stages(str(tmp_path), Stages(state), RUN, PLAYERS)

@@ -50,7 +50,7 @@ def called_right(gone):
 def values_of(order, shapley=(3.0, 2.0, -1.0, 1.0, 0.0), **run):
     filters = pd.DataFrame({"shapley": shapley}, index=range(len(shapley)))
     run = {"network": "n", "MEASURE": "accuracy", "CLASS": "", "WHICH": "highest", **run}
-    return FilterValues(np.array(order), filters, run)
+    return FilterValues(np.array(order), filters, run, race=None)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_plan_removals():
     """The values go filter by filter, others as the table has it; players alone are removed."""
     players = np.array([1, 2, 4, 5, 8])
     filters = pd.DataFrame({"shapley": [0.1, 0.5, 0.2, -1, 0.3]}, index=players)
-    values = FilterValues(np.array([2, 8, 4, 1]), filters, {"WHICH": "highest"})
+    values = FilterValues(np.array([2, 8, 4, 1]), filters, {"WHICH": "highest"}, race=None)
     norms = np.array([9, 1, 3, 9, 2, 3, 9, 9, 5.0])
     rivals = {"greedy": np.array([8, 2, 4, 5]), "short": np.array([5, 1])}
     removals = responsible.plan_removals(values, norms, rivals, Limits(3, 2, 2, 7))
@@ -109,7 +109,7 @@ def test_plan_removals():
     for index in range(2):
         drawn = np.random.default_rng([7, index, 1]).permutation(players)
         assert orders[f"random {index}"] == drawn[:3].tolist()
-    lowest = FilterValues(values.order, filters, {"WHICH": "lowest"})
+    lowest = FilterValues(values.order, filters, {"WHICH": "lowest"}, race=None)
     removals = responsible.plan_removals(lowest, norms, {}, Limits(3, 2, 0, 7))
     assert removals[1].order.tolist() == [1, 4, 2]  # the smallest first, as its label says
     few = responsible.plan_removals(values, norms, {}, Limits(60, 10, 0, 7))

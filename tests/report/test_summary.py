@@ -47,6 +47,12 @@ def ending(weights, max_rounds=3000, truncation=None, seconds=60.0, **constants)
     return state, verdict(state, run, seconds)
 
 
+def signs_text(state):
+    """The last words of a verdict on an Estimate."""
+    helpful, harmful = (state.ci_low > 0).sum(), (state.ci_high < 0).sum()
+    return f" {helpful} filters are certified to help, {harmful} to harm."
+
+
 # ----------------------------------------------------------------------------- the verdict
 
 
@@ -55,6 +61,10 @@ def ending(weights, max_rounds=3000, truncation=None, seconds=60.0, **constants)
     [
         ("sequence", "with probability 0.95"),
         ("bernstein", "with probability 0.95"),
+        (
+            "asymptotic",
+            "approximately with probability 0.95 (BOUND=asymptotic rests on many samples)",
+        ),
         ("clt", "approximately (BOUND=clt promises nothing)"),
     ],
 )
@@ -63,14 +73,15 @@ def test_ends_decided(bound, promise):
     assert state.decided and state.rounds < 3000
     assert state.status.tolist() == ["top", "top", "rest", "rest", "rest"]
     expected = f"The 2 lowest are decided, {promise}: no other value is lower than one of them."
-    assert line == expected
+    assert line == expected + signs_text(state)
+    assert line.endswith(" 2 to harm.")  # those of the set: their intervals end before 0
 
 
 def test_ends_decided_at_the_other_end():
-    line = ending(CLEAR, WHICH="highest", DELTA=0.1)[1]
+    state, line = ending(CLEAR, WHICH="highest", DELTA=0.1)
     assert line == (
         "The 2 highest are decided, with probability 0.9: "
-        "no other value is higher than one of them."
+        "no other value is higher than one of them." + signs_text(state)
     )
 
 
@@ -80,10 +91,11 @@ def test_ends_with_ties():
     assert state.status[0] == "top" and (state.status[3:] == "rest").all()
     assert line == (
         "The 2 lowest are decided, with probability 0.95: no other value is lower than one of "
-        "them by more than 2 EPS = 0.1; 1 others are that near to the last."
+        "them by more than 2 EPS = 0.1; 1 others are that near to the last." + signs_text(state)
     )
-    line = ending([-0.4, -0.3, -0.3, 0.2, 0.3], EPS=0.05, WHICH="highest", TOP_K=3)[1]
-    assert line.endswith("by more than 2 EPS = 0.1; 1 others are that near to the last.")
+    state, line = ending([-0.4, -0.3, -0.3, 0.2, 0.3], EPS=0.05, WHICH="highest", TOP_K=3)
+    tied = "by more than 2 EPS = 0.1; 1 others are that near to the last."
+    assert line.endswith(tied + signs_text(state))
     state, line = ending([-0.5, -0.1, -0.1, 0.4, 0.5])  # never decided, but what is clear is
     assert not state.decided
     assert state.status.tolist() == ["top", "undecided", "undecided", "rest", "rest"]
@@ -99,7 +111,8 @@ def test_ends_with_the_budget(sampler):
     match = re.fullmatch(
         r"The 2 lowest are not decided: 0 are certified with probability 0\.95, 0 ruled out\. "
         r"The rest is a best guess; filters\.csv has the intervals\. "
-        r"To decide takes about (\d+) rounds in all, (\d+\.\d) more hours\.",
+        r"To decide takes about (\d+) rounds in all, (\d+\.\d) more hours\. "
+        r"0 filters are certified to help, 0 to harm\.",
         line,
     )
     rounds, hours = int(match[1]), float(match[2])
@@ -123,6 +136,9 @@ def test_forecasts_follow_from_the_run(sampler, singles):
     singles = singles and 2
     expected = rounds_to_decide(state, 1, "highest", 0.01, 0.01, singles)
     assert projected_rounds(state, run) == expected
+    run["BOUND"] = "asymptotic"
+    fewer = rounds_to_decide(state, 1, "highest", 0.01, 0.01, singles, "asymptotic")
+    assert projected_rounds(state, run) == fewer < expected
     for bound in ("bernstein", "clt"):
         assert projected_rounds(state, run | {"BOUND": bound}) is None
 
@@ -130,7 +146,8 @@ def test_forecasts_follow_from_the_run(sampler, singles):
 def test_other_bounds_foresee_nothing():
     for bound in ("clt", "bernstein"):
         line = ending(CLEAR, max_rounds=10, BOUND=bound)[1]
-        assert line.endswith("filters.csv has the intervals.")
+        assert "filters.csv has the intervals. 0 filters are certified" in line
+        assert "rounds" not in line and "hours" not in line
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.5])
@@ -145,6 +162,17 @@ def test_ends_with_everything_truncated():
         "All values are 0, since V of the whole network is below TRUNCATION: give a lower one. "
         "No set of 2 stands out."
     )
+
+
+@pytest.mark.parametrize("status", ["top", "undecided"])
+def test_signs_are_certified_by_intervals_beside_0(status):
+    """An interval that ends at 0 proves nothing, whether the set is decided or not."""
+    limits = ([0.1, 0.2, 0.0, -0.5, -0.5, -0.1], [0.3, 0.4, 0.2, -0.1, 0.0, 0.1])
+    state = state_of(np.mean(limits, 0), *limits)
+    state.status[:] = status
+    line = verdict(state, RUN, 60.0)
+    assert line.endswith(". 2 filters are certified to help, 1 to harm.")
+    assert ("are decided" in line) == (status == "top")
 
 
 def test_decided_at_the_end_of_the_budget():
@@ -177,7 +205,7 @@ def test_last_lines():
     reliability = 1 - 0.12 / 3 / 4 / np.var(VALUES)
     assert lines == [
         f"12 rounds, 345 evaluations of V, reliability {reliability:.2f}, 25% of an order "
-        "truncated. 2 of 4 values are negative; the intervals of 1 lie below 0, of 2 above.",
+        "truncated. 2 of 4 values are negative.",
         "The lowest values, of all in records/x/filters.csv: conv1[0] -0.2000, conv2[1] -0.0500, "
         "conv2[0] +0.1000, conv3[0] +0.3000",
     ]
@@ -200,10 +228,17 @@ def test_equal_filters_are_named_in_the_order_of_their_numbers():
     assert re.findall(r"conv\[(\d)\]", line) == ["1", "3", "5", "7", "9"]
 
 
-def test_intervals_that_touch_0_lie_on_neither_side():
-    state = state_of(VALUES, [-0.3, 0.0, -0.1, 0.2], [0.0, 0.2, 0.1, 0.4])
-    line = summary_lines(Stages(state), NAMES, PLAYERS, "lowest", "records")[0]
-    assert line.endswith("the intervals of 0 lie below 0, of 1 above.")
+def test_clipped_marginals_are_told():
+    """16 samples of 4 filters: their share, and by how much the most shifted mean would differ."""
+    state = state_of(VALUES, [-1.0] * 4, [1.0] * 4)
+    lines = summary_lines(Stages(state), NAMES, PLAYERS, "lowest", "records")
+    assert len(lines) == 2 and "clipped" not in " ".join(lines)
+    state.clipped[:], state.excess[:] = [1, 0, 2, 0], [0.25, 0.0, -0.375, 0.0]
+    lines = summary_lines(Stages(state), NAMES, PLAYERS, "lowest", "records")
+    assert len(lines) == 3 and lines[1] == (
+        "Values are means of clipped marginals: 18.75% of them were clipped, which moved no value "
+        "by more than 0.094."
+    )
 
 
 def test_values_of_0_are_not_negative_and_none_is_named():

@@ -10,13 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from report.values import (
-    SavedRun,
-    Stages,
-    load_stages,
-    save_stages,
-    save_tables,
-)
+from report.values import SavedRun, Stages, load_stages, save_stages, save_tables, signs
 from shapley.estimate import Estimate, reliability, standard_errors, truncated_share
 from shapley.intervals import rounds_to_decide
 from tests.games import assert_same_state
@@ -120,6 +114,8 @@ def test_tables_are_those_of_the_estimate(state, tmp_path):
         "truncated",
         "status",
         "standard_error",
+        "sign",
+        "clipped",
     ]
     assert table["filter"].tolist() == PLAYERS.tolist()
     assert list(zip(table["layer"], table["channel"])) == [NAMES[player] for player in PLAYERS]
@@ -130,6 +126,8 @@ def test_tables_are_those_of_the_estimate(state, tmp_path):
     np.testing.assert_allclose(table["truncated"], state.truncated, rtol=1e-6)
     assert table["samples"].tolist() == state.samples.tolist()
     assert table["status"].tolist() == state.status.tolist()
+    assert table["sign"].tolist() == ["unknown"] * N  # after 13 rounds
+    assert table["clipped"].tolist() == [0] * N
     values = pd.read_pickle(tmp_path / "shapley_values.pkl")
     assert isinstance(values, np.ndarray) and np.isnan(values[[3, 6]]).all() and len(values) == 8
     assert values[PLAYERS].tolist() == state.values.tolist()
@@ -137,10 +135,12 @@ def test_tables_are_those_of_the_estimate(state, tmp_path):
 
 def test_tables_know_nothing_of_intervals_of_removed_filters(tmp_path):
     state = play()
-    state.status[:] = "top"
+    state.status[:], state.ci_high[:] = "top", -0.01
     save_all(tmp_path, staged(state))
     table = pd.read_csv(tmp_path / "filters.csv")
     gone = [3, 0]
+    assert (table["sign"][gone] == "unknown").all()
+    assert (table["sign"].drop(gone) == "harmful").all()
     for name in ("ci_low", "ci_high", "standard_error"):
         assert np.isnan(table[name][gone]).all() and not np.isnan(table[name].drop(gone)).any()
     assert table["shapley"][gone].tolist() == [-0.5, -0.4]
@@ -155,6 +155,7 @@ def test_summary_in_mab_json(state, tmp_path):
     state.ci_low, state.ci_high = state.values - 0.1, state.values + 0.1
     state.active[:4] = False
     state.guesses = 5
+    state.clipped[:], state.excess[:] = [0, 3, 0, 1, 0, 0], [0, -0.5, 0, 0.25, 0, 0]
     save_all(tmp_path, staged(state))
     record = json.loads((tmp_path / "mab.json").read_text())
     assert list(record)[:2] == ["constants", "seconds"] and record["seconds"] == 12.5
@@ -183,6 +184,8 @@ def expected_summary(state, forecast):
         "intervals_above_0": int(sum(state.values > 0.1)),
         "widest_interval": 0.2,
         "truncated_share": truncated_share(state),
+        "clipped_share": 4 / int(sum(state.samples)),
+        "largest_shift_by_clip": 0.5 / int(state.samples[1]),
         "rounds_to_decide": forecast,
     }
 
@@ -207,10 +210,44 @@ def test_a_decided_run(tmp_path):
 
 def test_tables_have_seven_digits(state, tmp_path):
     save_all(tmp_path, Stages(state))
-    for line in (tmp_path / "filters.csv").read_text().splitlines()[1:]:
-        numbers = line.split(",")
-        for number in [*numbers[3:6], numbers[-1]]:
+    table = pd.read_csv(tmp_path / "filters.csv", dtype=str)
+    for name in ("shapley", "ci_low", "ci_high", "standard_error"):
+        for number in table[name]:
             assert number == f"{float(number):.7g}" and len(number) > 5
+
+
+def test_signs_are_those_that_limits_prove():
+    low = np.array([-0.2, -0.2, -0.1, 0.0, 0.1, np.nan, -np.inf])
+    high = np.array([-0.1, 0.0, 0.1, 0.2, 0.2, np.nan, np.inf])
+    expected = ["harmful", "unknown", "unknown", "unknown", "helpful", "unknown", "unknown"]
+    assert signs(low, high).tolist() == expected
+    assert signs(low[:0], high[:0]).tolist() == []
+
+
+def test_signs_and_clipped_samples_of_each_filter(tmp_path):
+    state = play()
+    state.ci_low[:], state.ci_high[:] = [-2, -1, 0, 1, 2, -9], [-1, 0, 1, 2, 3, 9]
+    state.clipped[:] = [5, 0, 1, 0, 0, 2]
+    save_all(tmp_path, Stages(state))
+    table = pd.read_csv(tmp_path / "filters.csv")
+    unknown = "unknown"
+    assert table["sign"].tolist() == ["harmful", unknown, unknown, "helpful", "helpful", unknown]
+    assert table["clipped"].tolist() == [5, 0, 1, 0, 0, 2]
+
+
+def test_race_has_a_row_a_look(tmp_path):
+    """What the last look saw is what the Estimate holds after it."""
+    state = play(rounds=24)
+    save_all(tmp_path, Stages(state))
+    race = pd.read_csv(tmp_path / "race.csv")
+    assert race.columns.tolist() == ["rounds", "evaluations", "active", "certified", "ruled_out"]
+    assert race.to_numpy().tolist() == state.race.tolist()
+    assert race["rounds"].tolist() == [12, 24]
+    assert race.iloc[-1].tolist() == [24, state.evaluations, 6, 0, 0]
+    early = play(rounds=11)
+    save_all(tmp_path, Stages(early))
+    assert len(pd.read_csv(tmp_path / "race.csv")) == 0
+    assert (tmp_path / "race.csv").read_text() == ",".join(race.columns) + "\n"
 
 
 # ----------------------------------------------------------------------------- resuming

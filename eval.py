@@ -231,7 +231,7 @@ def value_files(values, evaluator, removed):
     filters = values.filters.assign(layer=layers[players], channel=channels[players])
     drawn = {"values": figures.value_plot(filters, removed)}
     if len(values.race):
-        drawn["race"] = figures.race_plot(values.race, run["TOP_K"], run["WHICH"])
+        drawn["race"] = figures.race_plot([values.race], run["TOP_K"], run["WHICH"])
     return figure_files(drawn)
 
 

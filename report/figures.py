@@ -119,11 +119,11 @@ def class_panels(runs):
 # ----------------------------------------------------------------------------- filters
 
 
-def race_plot(race, k, which):
+def race_plot(races, k, which):
     """How many filters the bandit still samples, against evaluations of V: the race.
 
     Args:
-        race: DataFrame, a race.csv.
+        races: list of DataFrames, a race.csv for each run.
         k: int, size of the set.
         which: "lowest" or "highest".
 
@@ -131,7 +131,7 @@ def race_plot(race, k, which):
         matplotlib Figure.
     """
     figure, (axis,) = panels.make_panels(1)
-    panels.draw_race(axis, race, k, which)
+    panels.draw_race(axis, races, k, which)
     panels.add_legend_below(figure, [axis], 3)
     return figure
 

@@ -305,21 +305,22 @@ def draw_named_values(axis, filters, removed, title):
     axis.grid(axis="x", alpha=0.3)
 
 
-def draw_race(axis, race, k, which):
+def draw_race(axis, races, k, which):
     """Filters in each state of the bandit, against evaluations. Arguments as in race_plot."""
-    evaluations = race["evaluations"]
     lines = {
         "active": ("still sampled", "-", "black"),
         "ruled_out": ("ruled out", "--", "0.5"),
         "certified": (f"certified to be among the {k} {which}", ":", "C0"),
     }
     for column, (label, style, color) in lines.items():
-        axis.step(evaluations, race[column], style, where="post", label=label, color=color)
+        for race in races:
+            drawn = (race["evaluations"], race[column], style)
+            axis.step(*drawn, where="post", label=label, color=color)
     axis.set(
         xlabel="evaluations of V",
         ylabel="filters",
         yscale="symlog",
-        xlim=(0, evaluations.max()),
+        xlim=(0, max(race["evaluations"].max() for race in races)),
         ylim=(0, None),
         title="the race: decided filters are sampled no more",
     )

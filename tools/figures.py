@@ -11,7 +11,7 @@ import pandas as pd
 
 from report import figures
 from tools.overview import draw_overview
-from tools.recorded import evaluation, repair_names, set_names, trainings
+from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
 
 # Folders whose figures are drawn from their records.
 FIGURE_FOLDERS = [
@@ -19,12 +19,13 @@ FIGURE_FOLDERS = [
     "cur_records/demo",
     "cur_records/digits",
     "cur_records/digits/attack",
+    "cur_records/decided",
     "cur_records/celeba_attack",
     "cur_records/signs",
     "cur_records/signs_resnet18",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
-SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz")
+SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
 
 
 def draw_figures(folder):
@@ -32,6 +33,8 @@ def draw_figures(folder):
 
     Of one training they are those that eval.py draws; of several, means over the trainings.
     """
+    if os.path.basename(folder) == "decided":
+        return _race_figures(folder)
     if "classes" in evaluation(folder):  # a task other than faces
         return _application_figures(folder)
     return _repair_figures(folder)
@@ -46,6 +49,14 @@ def _application_figures(folder):
     if classes:
         drawn["classes"] = figures.class_panels([_application_records(name) for name in classes])
     return drawn
+
+
+def _race_figures(folder):
+    """The race of the runs on digits, which differ in the seed of the estimator."""
+    runs = sorted(glob.glob(f"{folder}/digits_seed_*"))
+    races = [pd.read_csv(f"{name}/race.csv") for name in runs]
+    run = valuation(runs[0])["run"]
+    return {"race": figures.race_plot(races, run["TOP_K"], run["WHICH"])}
 
 
 def _application_records(folder):
@@ -105,7 +116,8 @@ def _filters(folder):
 def source_hash(folder):
     """A hash of the records behind the figures of a folder, which these carry: 16 digits."""
     state = hashlib.sha256()
-    for name in [*trainings(folder), *sorted(glob.glob(f"{folder}/class_*"))]:
+    parts = [*glob.glob(f"{folder}/class_*"), *glob.glob(f"{folder}/digits_seed_*")]
+    for name in [*trainings(folder), *sorted(parts)]:
         for source in SOURCES:
             if os.path.exists(f"{name}/{source}"):
                 with open(f"{name}/{source}", "rb") as file:

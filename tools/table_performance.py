@@ -3,7 +3,7 @@
 import glob
 import os
 
-from common.records import load_json
+from common.records import load_csv, load_json
 
 import numpy as np
 import pandas as pd
@@ -201,18 +201,34 @@ def decision_table(folder):
         mab = valuation(name)
         run, minutes = mab["run"], mab["seconds"] / 60
         settings = [run[key] for key in ("IMAGES_PER_ROUND", "TRUNCATION", "DEEPEST", "EPS")]
+        bound = run["BOUND"] + (f", CLIP {run['CLIP']:g}" if run.get("CLIP") else "")
         cells = [
             f"{name}/",
             f"{run['TOP_K']} {run['WHICH']}",
+            bound,
             ", ".join(map(str, settings)),
             mab["processes"],
             f"{mab['rounds']:,}",
             f"{mab['evaluations']:,}",
+            _uniform_evaluations(name, mab),
             f"{minutes:.0f}",
         ]
         rows.append([*cells, _decision(mab, minutes)])
-    header = ["run", "set", "images a round, TRUNCATION, DEEPEST, EPS", "processes", "rounds"]
-    return markdown_table([*header, "evaluations", "minutes", "result"], rows)
+    header = ["run", "set", "BOUND", "images a round, TRUNCATION, DEEPEST, EPS", "processes"]
+    header += ["rounds", "evaluations", "the same by uniform sampling", "minutes", "result"]
+    return markdown_table(header, rows)
+
+
+def _uniform_evaluations(folder, mab):
+    """Evaluations for as many samples of every filter as of the one that was sampled most.
+
+    What decides a set is the filter that is decided last; sampling all filters alike, all others
+    get as many samples, to no effect.
+    """
+    if not mab["decided"]:
+        return ""
+    samples = load_csv(f"{folder}/filters.csv", "mab.py", ["samples"])["samples"]
+    return f"{samples.max() * len(samples):,}"
 
 
 def _decision(mab, minutes):

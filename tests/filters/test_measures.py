@@ -81,6 +81,38 @@ def test_group_measures_are_those_that_compare_groups(name):
     assert same == (not MEASURES[name].compares_groups)
 
 
+def test_measures_that_average():
+    averaging = [name for name, measure in MEASURES.items() if measure.averages]
+    assert averaging == ["accuracy", "soft_accuracy"]
+    assert not any(MEASURES[name].compares_groups for name in averaging)
+
+
+AVERAGING = pytest.mark.parametrize("name", [name for name in MEASURES if MEASURES[name].averages])
+
+
+@AVERAGING
+def test_weights_of_1_change_nothing(name):
+    margins, data = draw_margins(20), data_of(name)
+    weighted = data._replace(weight=torch.ones(N_IMAGES))
+    assert torch.equal(MEASURES[name](margins, weighted), MEASURES[name](margins, data))
+
+
+@AVERAGING
+def test_measures_that_average_are_weighted_means(name):
+    """Of what each image scores alone."""
+    margins, data = draw_margins(20), data_of(name)
+    weight = torch.rand(N_IMAGES, generator=torch.Generator().manual_seed(3)) + 0.1
+    weight /= weight.mean()
+    scores = []
+    for image in range(N_IMAGES):
+        alone = data.take(torch.tensor([image]))
+        scores.append(MEASURES[name](margins[:, [image]], alone).numpy())
+    expected = np.average(np.transpose(scores), axis=1, weights=weight.numpy())  # (20,)
+    values = MEASURES[name](margins, data._replace(weight=weight)).numpy()
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert abs(values - MEASURES[name](margins, data).numpy()).max() > 0.02
+
+
 # ----------------------------------------------------------------------------- definitions
 
 

@@ -6,6 +6,7 @@ from common.settings import InputError
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from readers import images
@@ -33,7 +34,31 @@ def paths(tmp_path):
 def test_take_rows():
     data = Images(*(np.arange(5) + start for start in (0, 10, 20)))
     taken = data.take(np.array([4, 0]))
-    assert [column.tolist() for column in taken] == [[4, 0], [14, 10], [24, 20]]
+    assert [column.tolist() for column in taken[:3]] == [[4, 0], [14, 10], [24, 20]]
+    assert data.weight is None and taken.weight is None
+
+
+def test_weights_stay_with_their_images():
+    columns = torch.arange(20).view(4, 5)
+    data = Images(*columns)
+    assert data.weight.tolist() == [15, 16, 17, 18, 19]
+    for rows in (torch.tensor([4, 0]), torch.tensor([True, False, False, False, True])):
+        taken = data.take(rows)
+        assert isinstance(taken, Images)
+        assert [set(column.tolist()) for column in taken] == [
+            {4, 0}, {9, 5}, {14, 10}, {19, 15}
+        ]  # fmt: skip
+    assert data.take(torch.tensor([4, 0])).weight.tolist() == [19, 15]
+
+
+def test_a_function_is_applied_to_the_tensors_that_there_are():
+    weight = torch.tensor([0.5, 1.5])
+    data = Images(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.tensor([2, 3]))
+    for given, expected in ((None, None), (weight, [[1.5, 0.5]])):
+        flipped = data._replace(weight=given).apply(lambda tensor: tensor.flip(0)[None])
+        assert isinstance(flipped, Images) and flipped.images.shape == (1, 2, 3, 8, 8)
+        assert (flipped.label.tolist(), flipped.group.tolist()) == ([[1, 0]], [[3, 2]])
+        assert (flipped.weight if given is None else flipped.weight.tolist()) == expected
 
 
 def test_framing(tmp_path):

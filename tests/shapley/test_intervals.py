@@ -317,8 +317,8 @@ def test_a_wiener_process_leaves_the_asymptotic_edge_with_its_probability():
     walks = rng.standard_normal((2000, 4000)).cumsum(1)[:, START - 1 :]
     t = np.arange(START, 4001)
     edge = np.sqrt(t * (special.chdtri(3, probability) + np.log(t / START)))
-    left = (abs(walks) >= edge).any(1).mean()
-    assert 0.1 < left < 0.2  # walks that stop leave it less often, those in steps too
+    share_outside = (abs(walks) >= edge).any(1).mean()
+    assert 0.1 < share_outside < 0.2  # walks that stop leave it less often, those in steps too
 
 
 # ----------------------------------------------------------------------------- update

@@ -12,6 +12,7 @@ from shapley.estimate import (
     squared_errors,
     standard_errors,
     truncated_share,
+    value_parts,
 )
 from tests.games import random_samples, sampled_state
 
@@ -40,6 +41,9 @@ def test_new_estimate_knows_no_more_than_the_range():
     assert state.active.all() and state.active.dtype == bool
     assert not state.close.any() and state.close.dtype == bool
     assert state.status.tolist() == ["undecided"] * 3
+    assert state.plain.tolist() == [False] * 3 and state.race.shape == (0, 5)
+    assert state.clipped.tolist() == state.excess.tolist() == [0] * 3
+    assert (state.clipped.dtype, state.excess.dtype) == (np.int64, float)
     assert (state.rounds, state.evaluations, state.guesses) == (0, 0, 0)
 
 
@@ -47,6 +51,25 @@ def test_one_part_needs_no_second_axis():
     state = new_estimate(2, (-1, 3))
     assert state.limits.shape == (2, 1, 1) and state.counts.shape == (1, 2)
     assert state.ci_high.tolist() == [4.0, 4.0]
+
+
+def test_of_three_parts_two_make_a_value_before_the_first_sample():
+    state = new_estimate(2, [[-1.0, -0.5, -8.0], [2.0, 0.5, 8.0]])
+    assert state.ci_low.tolist() == [-4.0] * 2 and state.ci_high.tolist() == [4.0] * 2
+
+
+def test_parts_of_a_value():
+    """One or two parts add up; of three it is the first two, or, where it is plain, the third."""
+    plain = np.array([False, True, False])
+    assert value_parts(plain, 1).tolist() == [[True] * 3]
+    assert value_parts(plain, 2).tolist() == [[True] * 3] * 2
+    assert value_parts(plain, 3).tolist() == [[True, False, True]] * 2 + [[False, True, False]]
+    state = new_estimate(3, [[-1.0] * 3, [1.0] * 3])
+    state.plain = plain
+    samples = np.arange(9) / 8
+    add_moments(state, np.ones((3, 3), dtype=bool), samples)
+    assert state.parts.tolist() == value_parts(plain, 3).tolist()
+    assert state.values.tolist() == [3 / 8, 7 / 8, 7 / 8]
 
 
 def test_moments_are_those_of_numpy():
@@ -99,6 +122,29 @@ def test_standard_errors_need_two_samples_of_each_part():
     assert errors[[2, 4]] == pytest.approx([1.0, np.sqrt(1 / 6 + 1 / 2)])
     squares = squared_errors(counts, np.where(counts < 2, 0.0, m2))  # m2 is 0 up to one sample
     assert squares[0].tolist() == pytest.approx([0, 0, 1 / 2, 1 / 2, 1 / 6])
+
+
+def test_standard_errors_of_chosen_parts():
+    """Each value has the errors of its own parts, and needs two samples of these alone."""
+    counts = np.array([[4, 4, 1, 4, 1], [4, 1, 4, 4, 4], [9, 9, 9, 1, 1]])
+    m2 = (counts - 1) * counts * np.array([[9.0], [16.0], [36.0]])  # errors of 3, 4 and 6
+    parts = value_parts(np.array([False, False, True, False, True]), 3)
+    errors = standard_errors(counts, m2, parts)
+    assert np.isnan(errors).tolist() == [False, True, False, False, True]
+    assert errors[[0, 2, 3]] == pytest.approx([5, 6, 5])
+    whole = standard_errors(counts, m2, np.ones((3, 5), dtype=bool))
+    np.testing.assert_array_equal(standard_errors(counts, m2), whole)
+    assert whole[0] == pytest.approx(np.sqrt(61)) and np.isnan(whole[1:]).all()
+
+
+def test_reliability_of_values_without_guesses():
+    """Of plain values the third part alone counts."""
+    state = sampled_state(random_samples(25, 3, 6, 0), [[-1.0] * 3, [1.0] * 3], 0.05)
+    state.plain = np.arange(6) > 2
+    state.values = np.where(state.plain, state.means[2], state.means[:2].sum(0))
+    squares = squared_errors(state.counts, state.m2)
+    squares = np.where(state.plain, squares[2], squares[:2].sum(0))
+    assert reliability(state) == pytest.approx(1 - squares.mean() / np.var(state.values))
 
 
 def test_reliability_compares_noise_with_values():

@@ -29,7 +29,14 @@ TINY = {  # constants that make a script run for seconds
     "eval.py": [*CPU, "--MAX_REMOVED=3", "--RANDOM_ORDERS=2"],
     "features.py": CPU,
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
-    "tools.coverage": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
+    "tools.coverage": [
+        "--RUNS=3",
+        "--ROUNDS=40",
+        "--PLAYERS=5",
+        "--BANDIT_RUNS=2",
+        "--BANDIT_ROUNDS=40",
+        "--BANDIT_PLAYERS=8",
+    ],
 }
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # python hides them
 SMALL_PORTRAITS = {"train": 128, "val": 32, "test": 32, "fairface_train": 24, "fairface_val": 12}

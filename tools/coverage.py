@@ -3,12 +3,13 @@
     python -m tools.coverage
 
 In each of RUNS runs, ROUNDS rounds of independent marginals are drawn for PLAYERS players, and all
-BOUNDs look at the same samples every LOOK_EVERY rounds. A run misses if at any look the interval
-of any player does not hold its value. Bernstein and sequence promise that at most a share DELTA of
-runs does; clt promises it for one look at many samples, and shows what that is worth. Then the same
-for whole runs of the bandit, without and with guesses: it chooses whom to sample by what it saw.
-Prints the shares, the widths and how many players were certified wrongly, and writes
-RECORDS_DIR/coverage.json.
+BOUNDs look at the same samples every LOOK_EVERY rounds, as they are and clipped. A run misses if
+at any look the interval of any player does not hold its value: the mean of all marginals, or of
+clipped ones. Bernstein and sequence promise that at most a share DELTA of runs does. Asymptotic
+promises so approximately, and clt for one look at many samples; this shows what that is worth.
+Then the same for BANDIT_RUNS whole runs of the bandit, without and with guesses: it chooses whom to
+sample by what it saw, and ends when its set is decided. Prints the shares, the widths, what the
+bandit certified and what that took, and writes RECORDS_DIR/coverage.json.
 """
 
 import itertools
@@ -24,55 +25,55 @@ from tqdm import tqdm
 from shapley import tmab_shapley
 from shapley.estimate import new_estimate
 from shapley.intervals import BOUNDS, update
+from tools.games import GAMES, PairsGame
 
 # -----------------------------------------------------------------------------
 RUNS = 1000
 ROUNDS = 1000
 PLAYERS = 50
-BANDIT_RUNS = 200  # whole runs of the bandit, of ROUNDS at most
+BANDIT_RUNS = 1000  # whole runs of the bandit
+BANDIT_ROUNDS = 600  # of a whole run at most
 BANDIT_PLAYERS = 20
+BANDIT_CLIP = 0.5  # of marginals in [-0.9, 0.9]
+TOP_K = 5  # the lowest players, which the bandit seeks
+EPS = 0.025  # its tolerance around the k-th value; half the mean gap between values
 LOOK_EVERY = 12
 DELTA = 0.05
 # -----------------------------------------------------------------------------
 
 RANGE = (-1.0, 1.0)  # of a marginal
-
-
-def heavy_tailed(rng, players):
-    """Most marginals are near 0, few near 1 or -1: +-U^8, more often +."""
-    return np.where(rng.random(players) < 0.6, 1, -1) * rng.random(players) ** 8
-
-
-def mostly_zero(rng, players):
-    """As behind a truncation: 0 except for 6 %, which are a few of 128 images."""
-    return (rng.random(players) < 0.06) * (rng.binomial(8, 0.4, players) - 3) / 128
-
-
-def accuracy_like(rng, players):
-    """The difference of two accuracies on 128 images each."""
-    return (rng.binomial(128, 0.66, players) - rng.binomial(128, 0.65, players)) / 128
-
-
-def rare_disaster(rng, players):
-    """-1 once in 300 rounds, else 0: a normal approximation cannot foresee it."""
-    return -(rng.random(players) < 1 / 300).astype(float)
-
-
-# A game is a function (rng, players) -> (players,) marginals; here with the players' value.
-GAMES = {
-    heavy_tailed: 0.2 / 9,
-    mostly_zero: 0.06 * 0.2 / 128,
-    accuracy_like: 0.01,
-    rare_disaster: -1 / 300,
-}
+PAIRS_RANGE = (-0.9, 0.9)  # of a marginal of a PairsGame
+MOST_PLAYERS = 22  # of a PairsGame, whose clipped values are sums over 2^(n - 1) coalitions
+BATCH = 50  # runs of a game that are simulated at once; changes speed, and which samples are drawn
+BANDITS = ("bandit", "guided bandit")
 
 
 @dataclass
-class Misses:
-    """One run under one bound: whether any interval missed, and mean widths at the looks."""
+class Looks:
+    """What the looks at some runs showed, under one clip and bound.
 
-    missed: bool
+    missed: (runs,) bool, whether any interval of a run missed at any look. widths: the mean width
+    of the intervals at each look.
+    """
+
+    missed: np.ndarray
     widths: list
+
+    def add(self, states, interval, value):
+        """Look at the runs' Estimates with an interval that should hold a value, a float."""
+        limits = [interval(state, DELTA) for state in states]
+        low, high = np.swapaxes(limits, 0, 1)  # (runs, PLAYERS) each
+        self.missed |= ((low > value) | (high < value)).any(1)
+        self.widths.append(float((high - low).mean()))
+
+
+@dataclass
+class Trial:
+    """A game for whole runs of the bandit: a PairsGame, its values by clip, and a seed."""
+
+    game: PairsGame
+    values: dict
+    seed: int
 
 
 @dataclass
@@ -81,7 +82,8 @@ class BanditRun:
 
     missed: an interval missed its value at any look. wrong: a player was certified wrongly at any
     look. early, late: mean width of the intervals at an early look and at the end. certified:
-    number of players certified at the end.
+    number of players certified at the end. decided: whether that is all of them. rounds,
+    evaluations: what it took.
     """
 
     missed: bool
@@ -89,150 +91,184 @@ class BanditRun:
     early: float
     late: float
     certified: int
+    decided: bool
+    rounds: int
+    evaluations: int
 
 
-def one_run(draw, value, rng):
-    """ROUNDS rounds of a game, under every bound: {bound: Misses}."""
-    state = new_estimate(PLAYERS, RANGE)
-    runs = {bound: Misses(False, []) for bound in BOUNDS}
+def simulate_runs(draw, values, n_runs, rng):
+    """Runs of ROUNDS rounds of a game, under every clip and bound: {(clip, bound): Looks}.
+
+    Args:
+        draw: as in tools.games.Game.
+        values: the players' value for each clip, a positive float or None: {clip: float}.
+        n_runs: int.
+        rng: numpy Generator.
+    """
+    n = n_runs * PLAYERS
+    states = {clip: new_estimate(n, clipped_range(RANGE, clip)) for clip in values}
+    keys = itertools.product(values, BOUNDS)
+    results = {key: Looks(np.zeros(n_runs, dtype=bool), []) for key in keys}
     for number in range(1, ROUNDS + 1):
-        update(state, draw(rng, PLAYERS)[None], np.zeros(PLAYERS), DELTA)
-        if number % LOOK_EVERY == 0:
-            for bound, interval in BOUNDS.items():
-                low, high = interval(state, DELTA)
-                run = runs[bound]
-                run.missed = run.missed or bool(((low > value) | (high < value)).any())
-                run.widths.append(float((high - low).mean()))
+        marginals = draw(rng, n)
+        for clip, value in values.items():
+            state, clipped = states[clip], np.clip(marginals, *clipped_range(RANGE, clip))
+            # All runs at once: n_runs times the players share n_runs times DELTA, so that each
+            # player has the share that it has in a run of its own.
+            update(state, clipped[None], np.zeros(n), n_runs * DELTA)
+            if number % LOOK_EVERY == 0:
+                runs = split_runs(state, n_runs)
+                for bound, interval in BOUNDS.items():
+                    results[clip, bound].add(runs, interval, value)
+    return results
+
+
+def split_runs(state, n_runs):
+    """The Estimates of runs that were simulated as one: a list."""
+    runs = []
+    for players in np.split(np.arange(len(state.values)), n_runs):
+        run = new_estimate(len(players), state.limits)
+        for name in ("values", "counts", "means", "m2", "sequence"):
+            setattr(run, name, getattr(state, name)[..., players])
+        runs.append(run)
     return runs
 
 
-@dataclass
-class PairsGame:
-    """A game whose players have a worth each, of which a part is chance, and a worth in pairs.
-
-    weights (n,) float64; pairs (n, n) float64, symmetric, 0 on the diagonal.
-    """
-
-    weights: np.ndarray
-    pairs: np.ndarray
-
-    @classmethod
-    def draw(cls, rng, n):
-        """A random game of n players."""
-        weights = rng.uniform(-0.3, 0.3, n)
-        pairs = np.triu(rng.uniform(-0.01, 0.01, (n, n)), 1)
-        return cls(weights, pairs + pairs.T)
-
-    def shapley_values(self):
-        """Exact values, (n,) float64: each player gets half of a pair's worth."""
-        return self.weights + self.pairs.sum(1) / 2
-
-    def worth(self, round_seed):
-        """The players' own worth in one round, (n,) float64."""
-        rng, n = np.random.default_rng(round_seed), len(self.weights)
-        return self.weights + rng.choice([-0.2, 0.0, 0.2], n, p=[0.1, 0.8, 0.1])
-
-    def value(self, keep, round_seed):
-        """V of coalitions: keep (T, n) bool -> (T,) float64."""
-        return keep @ self.worth(round_seed) + ((keep @ self.pairs) * keep).sum(1) / 2
-
-    def guess(self, keep, round_seed):
-        """A guess of all marginals that knows the chance of a round but no pairs."""
-        return self.worth(round_seed)
+def clipped_range(value_range, clip):
+    """The range of marginals clipped to +- clip, or of all if it is None: (low, high)."""
+    clip = np.inf if clip is None else clip
+    return max(value_range[0], -clip), min(value_range[1], clip)
 
 
-def whole_run(bound, seed, n, guided, k=5, eps=0.005):
-    """tmab_shapley on a PairsGame, a new one for each run: a BanditRun.
-
-    Args:
-        bound: one of BOUNDS.
-        seed: list of int.
-        n: number of players.
-        guided: whether to pass guesses.
-        k: size of the set that the bandit seeks.
-        eps: its tolerance around the k-th value.
-    """
+def draw_trial(seed, n, clip):
+    """A random PairsGame of n players, whose values are known with and without clip: a Trial."""
     rng = np.random.default_rng(seed)
     game = PairsGame.draw(rng, n)
-    values = game.shapley_values()
+    values = {None: game.shapley_values(), clip: game.clipped_values(clip)}
+    return Trial(game, values, int(rng.integers(2**32)))
+
+
+def whole_run(trial, bound, clip, guided):
+    """tmab_shapley on a trial's game: a BanditRun.
+
+    Args:
+        trial: Trial.
+        bound: one of BOUNDS.
+        clip: marginals are clipped to +- this; None: not.
+        guided: whether to pass guesses.
+    """
+    game, values = trial.game, trial.values[clip]
     ranked, missed, wrong, widths = np.sort(values), [], [], []
 
     def look(state):
-        if state.rounds % LOOK_EVERY == 0 or state.rounds == ROUNDS:
+        if state.rounds % LOOK_EVERY == 0 or state.rounds == BANDIT_ROUNDS:
             missed.append(((state.ci_low > values) | (state.ci_high < values)).any())
             top, rest = values[state.status == "top"], values[state.status == "rest"]
-            too_high = (top > ranked[k - 1] + 2 * eps).any()
-            too_low = (rest < ranked[k] - 2 * eps).any()
+            too_high = (top > ranked[TOP_K - 1] + 2 * EPS).any()
+            too_low = (rest < ranked[TOP_K] - 2 * EPS).any()
             wrong.append(too_high or too_low)
             widths.append(float((state.ci_high - state.ci_low).mean()))
 
     state = tmab_shapley(
         game.value,
-        n,
-        k=k,
-        eps=eps,
+        len(values),
+        k=TOP_K,
+        eps=EPS,
         delta=DELTA,
-        value_range=(-0.7, 0.7),
+        value_range=PAIRS_RANGE,
         bound=bound,
-        max_rounds=ROUNDS,
-        seed=int(rng.integers(2**32)),
-        singles=n // 2,
+        clip=clip,
+        max_rounds=BANDIT_ROUNDS,
+        seed=trial.seed,
+        singles=len(values) // 2,
         guess=game.guess if guided else None,
         look_every=LOOK_EVERY,
         on_round=look,
     )
-    early = widths[min(ROUNDS // LOOK_EVERY // 10, len(widths) - 1)]
-    certified = int((state.status != "undecided").sum())
-    return BanditRun(any(missed), any(wrong), early, widths[-1], certified)
+    return BanditRun(
+        missed=any(missed),
+        wrong=any(wrong),
+        early=widths[min(early_look() - 1, len(widths) - 1)],
+        late=widths[-1],
+        certified=int((state.status != "undecided").sum()),
+        decided=state.decided,
+        rounds=state.rounds,
+        evaluations=state.evaluations,
+    )
 
 
-def simulate_game(number, draw, value):
-    """RUNS runs of a game: a row of the table for each bound."""
-    bar = tqdm(range(RUNS), f"tools.coverage {draw.__name__}", unit=" runs", leave=False)
-    runs = [one_run(draw, value, np.random.default_rng([SEED, number, run])) for run in bar]
+def early_look():
+    """The number of the look, counted from 1, at which early widths are taken."""
+    return ROUNDS // LOOK_EVERY // 10 + 1
+
+
+def simulate_game(number, name):
+    """RUNS runs of a game: a row of the table for each clip and bound."""
+    game = GAMES[name]
+    values = {None: game.mean(np.inf), game.clip: game.mean(game.clip)}
+    batches = []
+    for start in tqdm(range(0, RUNS, BATCH), f"tools.coverage {name}", leave=False):
+        rng = np.random.default_rng([SEED, number, start])
+        batches.append(simulate_runs(game.draw, values, min(BATCH, RUNS - start), rng))
     rows = []
-    for bound in BOUNDS:
-        widths = np.mean([run[bound].widths for run in runs], axis=0)
-        rows.append(
-            {
-                "game": draw.__name__,
-                "bound": bound,
-                "missed": float(np.mean([run[bound].missed for run in runs])),
-                "width_early": float(widths[len(widths) // 10]),
-                "width": float(widths[-1]),
-            }
-        )
+    for clip, bound in itertools.product(values, BOUNDS):
+        missed = np.concatenate([batch[clip, bound].missed for batch in batches])
+        sizes = [len(batch[clip, bound].missed) for batch in batches]
+        widths = np.average([batch[clip, bound].widths for batch in batches], 0, sizes)  # (looks,)
+        row = {
+            "game": name,
+            "bound": bound,
+            "clip": clip,
+            "value": values[clip],
+            "missed": float(missed.mean()),
+            "width_early": float(widths[early_look() - 1]),
+            "width": float(widths[-1]),
+        }
+        rows.append(row)
     return rows
 
 
-def simulate_bandit(game, bound):
-    """BANDIT_RUNS whole runs of the bandit: a row of the table."""
-    bar = tqdm(range(BANDIT_RUNS), f"tools.coverage {game} {bound}", unit=" runs", leave=False)
-    guided = game == "guided bandit"
-    runs = [whole_run(bound, [SEED, len(GAMES), run], BANDIT_PLAYERS, guided) for run in bar]
+def draw_trials():
+    """The games of all whole runs, the same for every bound and clip: a list of Trial."""
+    bar = tqdm(range(BANDIT_RUNS), "tools.coverage values", unit=" games", leave=False)
+    return [draw_trial([SEED, len(GAMES), run], BANDIT_PLAYERS, BANDIT_CLIP) for run in bar]
 
-    def mean(name):
-        return np.mean([float(getattr(run, name)) for run in runs])
+
+def simulate_bandit(trials, name, bound, clip):
+    """A whole run of the bandit on each trial: a row of the table."""
+    bar = tqdm(trials, f"tools.coverage {name} {bound} {clip}", unit=" runs", leave=False)
+    runs = [whole_run(trial, bound, clip, guided=name == "guided bandit") for trial in bar]
+
+    def mean(field):
+        return float(np.mean([getattr(run, field) for run in runs]))
 
     return {
-        "game": game,
+        "game": name,
         "bound": bound,
+        "clip": clip,
         "missed": mean("missed"),
         "width_early": mean("early"),
         "width": mean("late"),
         "wrong": mean("wrong"),
         "certified": mean("certified"),
+        "decided": mean("decided"),
+        "rounds": mean("rounds"),
+        "evaluations": mean("evaluations"),
     }
 
 
 def check_constants():
     """Raise InputError if a constant is out of range."""
-    counts = {"RUNS": RUNS, "BANDIT_RUNS": BANDIT_RUNS}
+    counts = {"RUNS": RUNS, "BANDIT_RUNS": BANDIT_RUNS, "TOP_K": TOP_K}
     for name, number in (counts | {"PLAYERS": PLAYERS, "LOOK_EVERY": LOOK_EVERY}).items():
         settings.require(name, number, number >= 1, "at least 1")
-    settings.require("ROUNDS", ROUNDS, ROUNDS >= LOOK_EVERY, f"at least LOOK_EVERY={LOOK_EVERY}")
-    rule = "more than 5, the size of the set that is sought"
-    settings.require("BANDIT_PLAYERS", BANDIT_PLAYERS, BANDIT_PLAYERS > 5, rule)
+    for name, number in {"ROUNDS": ROUNDS, "BANDIT_ROUNDS": BANDIT_ROUNDS}.items():
+        settings.require(name, number, number >= LOOK_EVERY, f"at least LOOK_EVERY={LOOK_EVERY}")
+    rule = f"more than TOP_K={TOP_K}, and at most {MOST_PLAYERS} to find clipped values exactly"
+    in_range = TOP_K < BANDIT_PLAYERS <= MOST_PLAYERS
+    settings.require("BANDIT_PLAYERS", BANDIT_PLAYERS, in_range, rule)
+    settings.require("BANDIT_CLIP", BANDIT_CLIP, BANDIT_CLIP > 0, "above 0")
+    settings.require("EPS", EPS, EPS >= 0, "0 or more")
     settings.require("DELTA", DELTA, 0 < DELTA < 1, "between 0 and 1")
 
 
@@ -245,10 +281,12 @@ def print_table(table, look_early):
     )
     for row in table:
         widths = f"{row['width_early']:.4f}  {row['width']:.4f}"
-        line = f"{row['game']:16} {row['bound']:10} {row['missed']:6.3f}   {widths}"
+        clip = f"clip {row['clip']}" if row["clip"] else ""
+        line = f"{row['game']:13} {row['bound']:10} {clip:9} {row['missed']:6.3f}   {widths}"
         if "certified" in row:
             line += f"   certified {row['certified']:.1f} of {BANDIT_PLAYERS}"
-            line += f", wrongly in a share {row['wrong']:.3f} of runs"
+            line += f", wrongly in a share {row['wrong']:.3f} of runs; {row['decided']:.3f} decided"
+            line += f"; {row['rounds']:.0f} rounds, {row['evaluations']:.0f} evaluations"
         print(line)
 
 
@@ -257,11 +295,12 @@ def main():
     started = time.time()
     check_constants()
     table = []
-    for number, (draw, value) in enumerate(GAMES.items()):
-        table += simulate_game(number, draw, value)
-    for game, bound in itertools.product(("bandit", "guided bandit"), BOUNDS):
-        table.append(simulate_bandit(game, bound))
-    look_early = LOOK_EVERY * (ROUNDS // LOOK_EVERY // 10 + 1)
+    for number, name in enumerate(GAMES):
+        table += simulate_game(number, name)
+    trials = draw_trials()
+    for name, clip, bound in itertools.product(BANDITS, (None, BANDIT_CLIP), BOUNDS):
+        table.append(simulate_bandit(trials, name, bound, clip))
+    look_early = LOOK_EVERY * early_look()
     record = {
         **records.provenance(settings.constants_of(globals()), time.time() - started, "cpu"),
         "look_early": look_early,

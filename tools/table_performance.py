@@ -8,6 +8,7 @@ from common.records import load_csv, load_json
 import numpy as np
 import pandas as pd
 
+from shapley.intervals import BOUNDS
 from tools.recorded import markdown_table, standard_errors, valuation
 
 SAMPLER_ORDER = ["paper", "shared", "guided"]
@@ -99,27 +100,72 @@ def _spent(kind):
 
 
 def coverage_table(folder):
-    """How often each interval missed on games with known values, and how wide it was."""
-    record = load_json(f"{folder}/coverage.json", "tools.coverage")
-    constants, table = record["constants"], pd.DataFrame(record["table"])
-    rows, bounds = [], table["bound"].unique()
-    for game, results in table.groupby("game", sort=False):
-        name = f"{game.replace('_', ' ')}, {constants['PLAYERS']} players"
-        if "bandit" in game:
-            runs, players = constants["BANDIT_RUNS"], constants["BANDIT_PLAYERS"]
-            name = f"{runs:,} whole runs of the {game}, {players} players"
-        missed = [f"{share:.1%}" for share in results["missed"]]
-        rows.append([name, *missed, *(f"{width:.4f}" for width in results["width"])])
-        if "bandit" in game:
-            certified = [f"{number:.1f}" for number in results["certified"]]
-            wrong = [f"{share:.1%}" for share in results["wrong"]]
-            blank = [""] * len(bounds)
-            rows.append(["... players that it certified", *certified, *blank])
-            rows.append(["... runs that certified a player wrongly", *wrong, *blank])
-    header = [f"{constants['RUNS']:,} runs of {constants['ROUNDS']:,} rounds"]
-    header += [f"{bound}: runs with a miss" for bound in bounds]
-    header += [f"{bound}: mean width at the end" for bound in bounds]
+    """How often each interval missed on games with known values, and how wide it was at the end.
+
+    Shares above the promised one are bold.
+    """
+    constants, table = _coverage(folder)
+    games = table[table["value"].notna()]
+    rows = []
+    for (game, clip), results in games.groupby(["game", "clip"], sort=False, dropna=False):
+        name = game.replace("_", " ") if pd.isna(clip) else f"... clipped to ±{clip:g}"
+        cells = [name, f"{results['value'].iloc[0]:.2g}"]
+        for missed, width in zip(results["missed"], results["width"]):
+            cells.append(f"{_promised(missed, constants)}, {width:.4f}")
+        rows.append(cells)
+    header = [f"{constants['RUNS']:,} runs of {constants['ROUNDS']:,} rounds", "a player's value"]
+    header += [f"{_bound_label(bound)}: missed, width" for bound in games["bound"].unique()]
     return markdown_table(header, rows)
+
+
+def bandit_coverage_table(folder):
+    """What whole runs of the bandit came to under each interval. As bold as coverage_table."""
+    constants, table = _coverage(folder)
+    rows = []
+    for run in table[table["rounds"].notna()].to_dict("records"):
+        name = run["game"] if pd.isna(run["clip"]) else f"... clipped to ±{run['clip']:g}"
+        rows.append(
+            [
+                name,
+                _bound_label(run["bound"]),
+                _promised(run["missed"], constants),
+                _promised(run["wrong"], constants),
+                f"{run['certified']:.1f}",
+                f"{run['decided']:.1%}",
+                f"{run['rounds']:.0f}",
+                f"{run['evaluations']:,.0f}",
+            ]
+        )
+    header = [
+        f"{constants['BANDIT_RUNS']:,} whole runs of {constants['BANDIT_ROUNDS']:,} rounds at most",
+        "interval",
+        "missed",
+        "certified a player wrongly",
+        f"certified players, of {constants['BANDIT_PLAYERS']}",
+        "decided the set",
+        "rounds",
+        "evaluations",
+    ]
+    return markdown_table(header, rows)
+
+
+def _coverage(folder):
+    """The constants and the table of tools.coverage."""
+    record = load_json(f"{folder}/coverage.json", "tools.coverage")
+    return record["constants"], pd.DataFrame(record["table"])
+
+
+def _promised(share, constants):
+    """A share of runs as text, bold if it is above the promised one."""
+    return f"**{share:.1%}**" if share > constants["DELTA"] else f"{share:.1%}"
+
+
+def _bound_label(name):
+    """A bound's name, and what it does not promise."""
+    bound = BOUNDS[name]
+    limits = [] if bound.proves else ["approximate"]
+    limits += [] if bound.every_look else ["one look"]
+    return f"{name} ({', '.join(limits)})" if limits else name
 
 
 def sampler_table(folder):

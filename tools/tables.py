@@ -32,6 +32,7 @@ TABLES = {
     "speed_table": table_performance.speed_table,
     "bench_table": table_performance.bench_table,
     "coverage_table": table_performance.coverage_table,
+    "bandit_coverage_table": table_performance.bandit_coverage_table,
     "sampler_table": table_performance.sampler_table,
     "decision_table": table_performance.decision_table,
 }

@@ -211,3 +211,45 @@ def test_bench_table_says_what_was_not_timed(tmp_path):
     assert rows["**here**"] == "**30.0**" and rows["times as fast as the earlier way"] == "30"
     assert rows["a guess of all filters' marginals at a coalition"] == "not timed"
     assert rows["time / (share x plain forward in parts)"] == "0.60"
+
+
+# ----------------------------------------------------------------------------- coverage
+
+
+@pytest.fixture
+def coverage_folder(tmp_path):
+    """A made-up record of tools.coverage: a game and a bandit, without and with clip."""
+    constants = {"RUNS": 1000, "ROUNDS": 300, "DELTA": 0.05, "BANDIT_RUNS": 20}
+    constants |= {"BANDIT_ROUNDS": 600, "BANDIT_PLAYERS": 8}
+    bandit = {"certified": 7.5, "decided": 0.5, "rounds": 99.6, "evaluations": 1234.4}
+    table = []
+    for clip, missed in ((None, 0.05), (0.5, 0.051)):
+        for bound in ("sequence", "clt"):
+            row = {"bound": bound, "clip": clip, "missed": missed, "width": 0.25}
+            table.append(row | {"game": "one_game", "value": 0.0123})
+            table.append(row | bandit | {"game": "bandit", "wrong": 0.06 if clip else 0.0})
+    table.sort(key=lambda row: row["game"], reverse=True)
+    save_json(tmp_path / "coverage.json", {"constants": constants, "table": table})
+    return str(tmp_path)
+
+
+def test_coverage_table_shows_broken_promises_in_bold(coverage_folder):
+    header, _, *rows = table_performance.coverage_table(coverage_folder).splitlines()
+    assert header == (
+        "| 1,000 runs of 300 rounds | a player's value | sequence: missed, width "
+        "| clt (approximate, one look): missed, width |"
+    )
+    assert rows == [
+        "| one game | 0.012 | 5.0%, 0.2500 | 5.0%, 0.2500 |",
+        "| ... clipped to ±0.5 | 0.012 | **5.1%**, 0.2500 | **5.1%**, 0.2500 |",
+    ]
+
+
+def test_bandit_coverage_table(coverage_folder):
+    header, _, *rows = table_performance.bandit_coverage_table(coverage_folder).splitlines()
+    assert "20 whole runs of 600 rounds at most" in header and "players, of 8" in header
+    assert len(rows) == 4
+    assert rows[0] == "| bandit | sequence | 5.0% | 0.0% | 7.5 | 50.0% | 100 | 1,234 |"
+    assert rows[3].startswith(
+        "| ... clipped to ±0.5 | clt (approximate, one look) | **5.1%** | **6."
+    )

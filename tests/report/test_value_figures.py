@@ -142,7 +142,7 @@ def test_race_plot():
             "ruled_out": [0, 16306, 17166],
         }
     )
-    figure = figures.race_plot(race, 50, "lowest")
+    figure = figures.race_plot([race], 50, "lowest")
     names = ["still sampled", "ruled out", "certified to be among the 50 lowest"]
     assert check_readable(figure) == names
     (axis,) = figure.axes
@@ -157,8 +157,9 @@ def test_race_plot():
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("evaluations of V", "filters")
     assert axis.get_xlim() == (0, 2500) and axis.get_ylim()[0] == 0 < 17216 < axis.get_ylim()[1]
     assert axis.get_yscale() == "symlog"  # 0 has a place, and few filters beside thousands
-    figure = figures.race_plot(race, 100, "highest")
+    figure = figures.race_plot([race, race.head(2)], 100, "highest")
     assert check_readable(figure)[2] == "certified to be among the 100 highest"
+    assert len(figure.axes[0].lines) == 6
 
 
 @pytest.mark.filterwarnings("error")

@@ -15,7 +15,7 @@ WRONG = {
     "REMOVAL=x BOUND=x MEASURE=x MEASURE=attack WHICH=x TOP_K=0 TOP_K=99999 IMAGES_PER_ROUND=13 "
     "IMAGES_PER_ROUND=0 IMAGES_PER_ROUND=-4 IMAGES_PER_ROUND=4000 MAX_ROUNDS=0 STAGES=0 "
     "LOOK_EVERY=0 SAMPLER=x SINGLES=1 DEEPEST=0 DEEPEST=2 DELTA=2 DELTA=nan EPS=-1 TRUNCATION=nan "
-    "SPARED=0 SPARED=1 SPARE=cur_records CLASS=male IMAGE_SIZE=0 "
+    "CLIP=-1 CLIP=nan BY_MARGIN=x SPARED=0 SPARED=1 SPARE=cur_records CLASS=male IMAGE_SIZE=0 "
     "FAIRFACE_FRAME=1,1,0,0 FAIRFACE_FRAME=0,0,2,2 FAIRFACE_FRAME=0,1",
     "rivals.py": "MAX_REMOVED=0 MAX_REMOVED=9999 CANDIDATES=0 RIVALS=x SEED=-1 ARCH=resnet "
     "DEVICE=x",
@@ -32,6 +32,22 @@ def test_constant(done, stops, name, case):
     if name == "mab.py":  # else it may stop because the saved state has another value
         remove(done / "cur_records")
     stops(name, f"--{case}", cwd=done, words=[case.partition("=")[0]])
+
+
+@pytest.mark.parametrize("measure", ["auc", "likelihood", "worst_group"])
+def test_batches_by_margin_need_a_measure_that_averages(ready, stops, measure):
+    words = ["BY_MARGIN=True", "given with a MEASURE of accuracy or soft_accuracy"]
+    stops("mab.py", "--BY_MARGIN=True", f"--MEASURE={measure}", cwd=ready, words=words)
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [(12, ["multiple of 16", "groups times strata"]), (32, ["each stratum", "smaller"])],
+)
+def test_batches_by_margin_that_cannot_be(ready, stops, number, words):
+    """Of 12 images of each group, one is in the smallest stratum."""
+    arguments = ["--BY_MARGIN=True", f"--IMAGES_PER_ROUND={number}"]
+    stops("mab.py", *arguments, cwd=ready, words=[f"IMAGES_PER_ROUND={number}", *words])
 
 
 @pytest.mark.parametrize("argument", ["SEED", "SEED=1", "--SEED", "-SEED=1", "--seed=1"])

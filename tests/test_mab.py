@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import ONE_THREAD, REPOSITORY, TINY
 
-RECORDS = ("mab.npz", "filters.csv", "shapley_values.pkl")  # bytes that only the settings decide
+# bytes that only the settings decide
+RECORDS = ("mab.npz", "filters.csv", "race.csv", "shapley_values.pkl")
 # short rounds near the whole network, so that stages take seconds
 STAGES = ["--MAX_ROUNDS=1", "--DEEPEST=0.001", "--SINGLES=8", "--TRUNCATION=0", "--TOP_K=8"]
 STAGES += ["--MEASURE=smooth_auc_all"]
@@ -57,7 +58,7 @@ def test_record(trained):
     state = np.load(records / "mab.npz", allow_pickle=False)
     table = pd.read_csv(records / "filters.csv")
     columns = "filter layer channel shapley ci_low ci_high samples truncated status standard_error"
-    assert table.columns.tolist() == columns.split()
+    assert table.columns.tolist() == [*columns.split(), "sign", "clipped"]
     assert len(table) == 2944 and not table["layer"].str.startswith("classifier").any()
     assert table.iloc[64][["layer", "channel"]].tolist() == ["features.3.squeeze", 0]
     np.testing.assert_allclose(table["shapley"], state["values"], rtol=1e-6)
@@ -67,8 +68,20 @@ def test_record(trained):
     assert set(record["constants"]) >= {"SEED", "TOP_K"} and record["constants"]["IMAGE_SIZE"] == 32
     assert {"seconds", "device", "commit", "versions", "run", "reliability"} <= set(record)
     assert record["rounds"] == 3 and record["filters"] == 2944
-    seen_twice = (state["counts"] > 1).all(0)
+    seen_twice = (state["counts"][:2] > 1).all(0)  # less their guesses, and the guesses
     assert table["standard_error"].notna().tolist() == seen_twice.tolist()
+
+
+@pytest.mark.parametrize("truncation", [0, -0.5])
+def test_a_truncation_that_v_cannot_fall_below_costs_nothing(script, trained, tmp_path, truncation):
+    """Then a round asks for one coalition and 8 removals, and only DEEPEST ends orders."""
+    copy_network(trained, tmp_path)
+    arguments = [f"--TRUNCATION={truncation}", "--SINGLES=8", "--SAMPLER=shared"]
+    status, errors = script("mab.py", *arguments, cwd=tmp_path)
+    assert status == 0, errors
+    record = json.loads((tmp_path / "cur_records/mab.json").read_text())
+    assert record["evaluations"] == record["rounds"] * 9 == 27
+    assert record["truncated_share"] == pytest.approx(1 - 737 / 2945)  # a quarter, rounded up
 
 
 def test_stages_remove_the_lowest_and_estimate_anew(run, trained, tmp_path):
@@ -175,6 +188,31 @@ def test_killed_again_and_again(run, trained, toy, whole, tmp_path):
     assert rounds == sorted(set(rounds)) or rounds[-1] == 40, rounds
     assert run("mab.py", "--MAX_ROUNDS=40", cwd=tmp_path).returncode == 0
     assert bytes_of_record(tmp_path) == bytes_of_record(whole)
+
+
+def test_killed_run_that_clips_and_draws_by_margin(script, trained, toy, tmp_path):
+    """It goes on with the same batches, and keeps what was clipped and the race."""
+    constants = ["--BY_MARGIN=True", "--CLIP=1e-4", "--SINGLES=8", "--LOOK_EVERY=4"]
+    constants += ["--MAX_ROUNDS=14", "--BOUND=sequence", "--MEASURE=soft_accuracy"]
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    for folder in folders:
+        copy_network(trained, folder)
+    quiet = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    process = start(folders[0], toy, *constants, **quiet)
+    state = folders[0] / "cur_records/mab.npz"
+    while process.poll() is None and (not state.exists() or rounds_of(state) < 5):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 5 <= rounds_of(state) < 14
+    for folder in folders:
+        status, errors = script("mab.py", *constants, cwd=folder)
+        assert status == 0, errors
+    assert bytes_of_record(folders[0]) == bytes_of_record(folders[1])
+    race = pd.read_csv(folders[1] / "cur_records/race.csv")
+    assert race["rounds"].tolist() == [4, 8, 12]
+    record = json.loads((folders[1] / "cur_records/mab.json").read_text())
+    assert record["clipped_share"] > 0 and record["run"]["BY_MARGIN"] is True
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

@@ -29,6 +29,15 @@ TINY = {  # constants that make a script run for seconds
     "eval.py": [*CPU, "--MAX_REMOVED=3", "--RANDOM_ORDERS=2"],
     "features.py": CPU,
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
+    "tools.league": [
+        *CPU,
+        "--IMAGES=8",
+        "--TOP_K=20",
+        "--SEEDS=2",
+        "--CHECKPOINTS=20,40,60,80,110",
+        "--REFERENCE_PARTS=2",
+        "--METHODS=paper,shared,guided,cmcs,gradient",
+    ],
     "tools.coverage": ["--RUNS=3", "--BANDIT_RUNS=2", "--ROUNDS=40", "--PLAYERS=5"],
 }
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # python hides them

@@ -19,6 +19,7 @@ folder once the reference is there.
 import os
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from common import records, settings
@@ -64,8 +65,8 @@ CHECKPOINTS = (3000, 6000, 12000, 24000, 48000)  # evaluations of V
 REFERENCE_PARTS = (
     10  # independent runs of the last checkpoint's length, whose mean is the reference
 )
-# limits of a run, at all its checkpoints together
-TIME_LIMIT = 1800  # seconds
+# limits of a run
+TIME_LIMIT = 600  # seconds without an evaluation of V
 MEMORY_GIB = 8.0  # beyond what the program has at the start; on a CPU only
 # -----------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class League:
     which: str  # lowest or highest
     device: torch.device
     guess_cost: float = 1.0  # evaluations of V that take as long as a guess
+    on_evaluation: Callable | None = None  # called before every call of V
 
     def clock(self):
         """Seconds: on a CPU of this program alone, whatever else runs there."""
@@ -131,7 +133,23 @@ class League:
 
     def open_game(self, budget):
         """The game with nothing spent: a MeteredGame."""
-        return MeteredGame(self.value, self.n_players, budget, self.guess, self.guess_cost)
+        return MeteredGame(self.watched_value, self.n_players, budget, self.guess, self.guess_cost)
+
+    def watched_value(self, keep):
+        """As value, after on_evaluation."""
+        if self.on_evaluation:
+            self.on_evaluation()
+        return self.value(keep)
+
+    @contextmanager
+    def limits(self):
+        """End what runs inside when it exceeds TIME_LIMIT or, on a CPU, MEMORY_GIB."""
+        memory = MEMORY_GIB if self.device.type == "cpu" else None
+        try:
+            with limit_run(TIME_LIMIT, memory) as self.on_evaluation:
+                yield
+        finally:
+            self.on_evaluation = None
 
     def task(self, deepest, seed):
         """What an estimator is asked for: a Task."""
@@ -267,7 +285,7 @@ def run_method(league, variant, name, seed):
     started, points, failure = time.time(), [], ""
     restart_peak_memory()
     try:
-        with limit_run(TIME_LIMIT, MEMORY_GIB if league.device.type == "cpu" else None):
+        with league.limits():
             task = league.task(variant.deepest, seed)
             label = f"{variant.name} {name} {seed}"
             for point in trace_with_bar(league, name, task, CHECKPOINTS, label):

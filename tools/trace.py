@@ -124,7 +124,7 @@ class Reference:
 
 
 class OutOfTime(Exception):
-    """The run took longer than it may."""
+    """A run has computed for longer than it may without an evaluation of V."""
 
 
 @contextmanager
@@ -132,19 +132,23 @@ def limit_run(seconds, memory_gib=None):
     """End what runs inside with OutOfTime or MemoryError; on Linux, in the main thread.
 
     Args:
-        seconds: float, of wall time.
+        seconds: float, of wall time since the start or the last call of what this yields, a
+            function without arguments.
         memory_gib: float, beyond what is in use; None: no limit. Not for CUDA, which reserves
             addresses that it does not use.
     """
 
     def stop(number, frame):
-        raise OutOfTime(f"no result within {seconds} s")
+        raise OutOfTime(f"{seconds} s without an evaluation of V")
+
+    def restart():
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     handler = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    restart()
     try:
         with _limit_memory(memory_gib):
-            yield
+            yield restart
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)

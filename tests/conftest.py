@@ -37,6 +37,15 @@ TINY = {  # constants that make a script run for seconds
         "--BANDIT_ROUNDS=40",
         "--BANDIT_PLAYERS=8",
     ],
+    "tools.league": [
+        *CPU,
+        "--IMAGES=8",
+        "--TOP_K=20",
+        "--SEEDS=2",
+        "--CHECKPOINTS=20,40,60,80,110",
+        "--REFERENCE_PARTS=2",
+        "--METHODS=paper,shared,guided,cmcs,gradient",
+    ],
 }
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # python hides them
 SMALL_PORTRAITS = {"train": 128, "val": 32, "test": 32, "fairface_train": 24, "fairface_val": 12}

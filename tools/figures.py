@@ -12,6 +12,7 @@ import pandas as pd
 from report import figures
 from tools.overview import draw_overview
 from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
+from tools.table_league import draw_league, has_league
 
 # Folders whose figures are drawn from their records.
 FIGURE_FOLDERS = [
@@ -35,9 +36,11 @@ def draw_figures(folder):
     """
     if os.path.basename(folder) == "decided":
         return _race_figures(folder)
-    if "classes" in evaluation(folder):  # a task other than faces
-        return _application_figures(folder)
-    return _repair_figures(folder)
+    is_application = "classes" in evaluation(folder)  # a task other than faces
+    drawn = _application_figures(folder) if is_application else _repair_figures(folder)
+    if has_league(folder):
+        drawn["league"] = draw_league(folder)
+    return drawn
 
 
 def _application_figures(folder):
@@ -115,13 +118,14 @@ def _filters(folder):
 
 def source_hash(folder):
     """A hash of the records behind the figures of a folder, which these carry: 16 digits."""
-    state = hashlib.sha256()
+    state, paths = hashlib.sha256(), []
     parts = [*glob.glob(f"{folder}/class_*"), *glob.glob(f"{folder}/digits_seed_*")]
     for name in [*trainings(folder), *sorted(parts)]:
-        for source in SOURCES:
-            if os.path.exists(f"{name}/{source}"):
-                with open(f"{name}/{source}", "rb") as file:
-                    state.update(file.read())
+        paths += [f"{name}/{source}" for source in SOURCES if os.path.exists(f"{name}/{source}")]
+    paths += sorted(glob.glob(f"{folder}/league/*/*.json"))
+    for path in paths:
+        with open(path, "rb") as file:
+            state.update(file.read())
     return state.hexdigest()[:16]
 
 

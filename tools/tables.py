@@ -12,7 +12,7 @@ import re
 from common import settings
 from common.records import replace_file
 
-from tools import claims, studies, table_applications, table_performance, table_repair
+from tools import claims, studies, table_applications, table_league, table_performance, table_repair
 from tools.figures import FIGURE_FOLDERS, write_figures
 
 # Every table by its name: a function from a folder of records to Markdown.
@@ -35,6 +35,7 @@ TABLES = {
     "bandit_coverage_table": table_performance.bandit_coverage_table,
     "sampler_table": table_performance.sampler_table,
     "decision_table": table_performance.decision_table,
+    "league_table": table_league.league_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

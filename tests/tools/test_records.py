@@ -19,6 +19,7 @@ FIGURES = {
     "classes",
     "features",
     "overview",
+    "league",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

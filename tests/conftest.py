@@ -42,7 +42,7 @@ TINY = {  # constants that make a script run for seconds
         "--IMAGES=8",
         "--TOP_K=20",
         "--SEEDS=2",
-        "--CHECKPOINTS=20,40,60,80,110",
+        "--CHECKPOINTS=20,40,60,80,200",
         "--REFERENCE_PARTS=2",
         "--METHODS=paper,shared,guided,cmcs,gradient",
     ],

@@ -253,7 +253,10 @@ def make_reference(league, variant):
             seed = SEED + 2**40 + number  # far from those of the runs
             task = league.task(variant.deepest, seed)
             label = f"{variant.name} reference {number + 1}/{REFERENCE_PARTS}"
-            (point,) = trace_with_bar(league, name, task, CHECKPOINTS[-1:], label)
+            points = list(trace_with_bar(league, name, task, CHECKPOINTS[-1:], label))
+            if not points:
+                raise InputError("CHECKPOINTS: the last is too small for one round of the reference")
+            point = points[0]
             costs = {"evaluations": point.evaluations, "seconds": point.seconds}
             records.save({path: {"values": point.estimate, "method": name, **costs}})
         runs.append(records.load_npz(path, "tools.league")["values"])

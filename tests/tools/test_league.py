@@ -234,13 +234,13 @@ def test_a_tiny_run_and_its_table(run, ready):
     assert "whole/shared_1.json" in names and "whole/paper_1.json" not in names
     assert "truncated/cmcs_1.json" in names and "truncated/gradient_0.json" not in names
     shared = json.loads((folder / "whole/shared_0.json").read_text())
-    assert [point["checkpoint"] for point in shared["points"]] == [110]  # a round takes 97
-    assert shared["points"][0]["evaluations"] == 97 and not shared["failure"]
+    assert [point["checkpoint"] for point in shared["points"]] == [200]
+    assert shared["points"][0]["evaluations"] == 2 * 97 and not shared["failure"]
     paper = json.loads((folder / "whole/paper_0.json").read_text())
-    assert not paper["points"] and "110 evaluations" in paper["failure"]
+    assert not paper["points"] and "200 evaluations" in paper["failure"]
     check_goes_on(run, ready, folder)
     lines = league_table(str(ready / "cur_records")).splitlines()
-    assert any("no estimate within 110 evaluations" in line for line in lines)
+    assert any("no estimate within 200 evaluations" in line for line in lines)
     assert sum("truncated orders" in line for line in lines) == 4 + 2  # and two about the values
     assert len(draw_league(str(ready / "cur_records")).axes) == 2
 

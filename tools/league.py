@@ -255,7 +255,7 @@ def make_reference(league, variant):
             label = f"{variant.name} reference {number + 1}/{REFERENCE_PARTS}"
             points = list(trace_with_bar(league, name, task, CHECKPOINTS[-1:], label))
             if not points:
-                raise InputError("CHECKPOINTS: the last is too small for one round of the reference")
+                raise InputError("CHECKPOINTS: the last is too small for a round of the reference")
             point = points[0]
             costs = {"evaluations": point.evaluations, "seconds": point.seconds}
             records.save({path: {"values": point.estimate, "method": name, **costs}})

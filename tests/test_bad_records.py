@@ -133,7 +133,7 @@ def test_weights_of_another_network(ready, stops, state):
         ("REMOVAL=zero", "mean"),
         ("IMAGES_PER_ROUND=8", 16),
         ("TRUNCATION=0.6", 0.53),
-        ("BOUND=clt", "sequence"),
+        ("BOUND=clt", "asymptotic"),
         ("SAMPLER=paper", "guided"),
         ("SINGLES=7", 96),
         ("MEASURE=auc", "accuracy"),

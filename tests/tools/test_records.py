@@ -20,6 +20,7 @@ FIGURES = {
     "features",
     "overview",
     "league",
+    "race",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

@@ -58,6 +58,7 @@ def test_curves(trained):
     shifted = {f"{method}+threshold" for method in methods}
     assert set(table["method"]) == methods | shifted
     assert set(table["split"]) == {"choose", "report", "celeba"}
+    assert (table.groupby("method")["n_removed"].max()[["shapley", "random 0"]] == 3).all()
     assert (table["ci_low"] <= table["accuracy"] + 1e-9).all()
     assert (table["accuracy"] <= table["ci_high"] + 1e-9).all()
     intact = table[(table["n_removed"] == 0) & (table["split"] == "report")]

@@ -93,7 +93,8 @@ class Task:
 def bandit(sampler, look_every=12):
     """tmab_shapley with one of its samplers; no player is dropped, however sure it is.
 
-    With look_every=NEVER no player is sampled more often than another.
+    The bound is one whose intervals stay wide at budgets like these: else guesses would end where
+    most players are decided. With look_every=NEVER no player is sampled more often than another.
     """
 
     def estimate(game, task):
@@ -107,6 +108,7 @@ def bandit(sampler, look_every=12):
                 k=task.k,
                 which=task.which,
                 value_range=task.value_range,
+                bound="bernstein",
                 max_rounds=rounds,
                 seed=task.seed,
                 sampler=sampler,

@@ -62,9 +62,7 @@ WHICH = "auto"  # lowest, highest, or auto: lowest for faces, else highest
 METHODS = ""  # names in ESTIMATORS with commas between; empty: all
 SEEDS = 3  # runs of each, from SEED on
 CHECKPOINTS = (3000, 6000, 12000, 24000, 48000)  # evaluations of V
-REFERENCE_PARTS = (
-    10  # independent runs of the last checkpoint's length, whose mean is the reference
-)
+REFERENCE_PARTS = 10  # runs of the last checkpoint's length; the reference is their mean
 # limits of a run
 TIME_LIMIT = 600  # seconds without an evaluation of V
 MEMORY_GIB = 8.0  # beyond what the program has at the start; on a CPU only

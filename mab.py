@@ -3,8 +3,8 @@
     python mab.py
 
 Reads squeezenet.pth and FairFace's images for the values, or those of another TASK. Writes under
-RECORDS_DIR: filters.csv, shapley_values.pkl, mab.json, and mab.npz, the state from which the same
-command goes on. Rounds are shared by the processes that torchrun starts.
+RECORDS_DIR: filters.csv, race.csv, shapley_values.pkl, mab.json, and mab.npz, the state from which
+the same command goes on. Rounds are shared by the processes that torchrun starts.
 
 V(S) is the network's performance when only the filters in S work. The algorithm is in
 shapley/bandit.py. It needs neither torch nor data: mab.tmab_shapley takes any game as a function.
@@ -52,7 +52,7 @@ SPARE = ""  # RECORDS_DIR of an earlier run on this network, whose highest filte
 SPARED = 0.2  # share of the filters that SPARE keeps in place
 REMOVAL = "mean"  # what a removed filter gives: mean, its mean output (the paper's), or zero
 IMAGES_PER_ROUND = 128  # images of V, new ones in each round; the paper's
-BY_MARGIN = False  # take more images near the decision boundary, and weigh them less; accuracy only
+BY_MARGIN = False  # take more images near the decision boundary; accuracy and soft_accuracy only
 TRUNCATION = 0.53  # V below which the rest of an order counts as 0; chance is 0.5
 DEEPEST = 0.25  # share of the filters after whose removal the rest counts as 0 whatever V is
 # the estimator
@@ -197,8 +197,9 @@ class Search:
         evaluator = game.evaluator
         self.names = list(zip(evaluator.layers, evaluator.channels))
         fills = fill_values(evaluator, game.seen, REMOVAL)
-        batches = (IMAGES_PER_ROUND, MEASURE, BY_MARGIN)
-        self.value = BatchValue(evaluator, fills, data, *batches)
+        self.value = BatchValue(
+            evaluator, fills, data, IMAGES_PER_ROUND, MEASURE, by_margin=BY_MARGIN
+        )
         # A network that cannot be cut has no guesses.
         self.guided = SAMPLERS[SAMPLER].guesses and evaluator.is_cut
         self.stages, self.saved = saved.stages, saved
@@ -298,7 +299,7 @@ class Search:
         return self.saved.seconds + time.time() - self.started
 
     def write_tables(self):
-        """Write filters.csv, shapley_values.pkl and mab.json."""
+        """Write filters.csv, race.csv, shapley_values.pkl and mab.json."""
         import torch
 
         constants, device = settings.constants_of(globals()), str(self.game.device)

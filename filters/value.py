@@ -4,6 +4,7 @@ from common.settings import InputError
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from datasets import normalise
 from filters.coalitions import free_memory
@@ -73,12 +74,16 @@ class BatchValue:
         Raises:
             InputError: images_per_round is no multiple of the groups (times the strata), or there
                 are not enough images in one of them.
+            ValueError: by_margin, and the measure does not average.
         """
+        if by_margin and not MEASURES[measure].averages:
+            raise ValueError(f"measure={measure!r} is no average over images, as by_margin needs")
         groups = data.group.unique().tolist()
         self.evaluator, self.fills, self.measure = evaluator, fills, measure
         n_cells, cells, cell = len(groups), "groups", "group"
         if by_margin:
-            n_cells, cells, cell = n_cells * len(STRATA), "groups times strata", "stratum"
+            n_cells *= len(STRATA)
+            cells, cell = f"groups times the {len(STRATA)} strata of BY_MARGIN", "stratum"
         if images_per_round < 1 or images_per_round % n_cells:
             rule = f"must be a multiple of {n_cells}, the number of {cells}"
             raise InputError(f"IMAGES_PER_ROUND={images_per_round}: {rule}")
@@ -145,12 +150,10 @@ def _strata(margins, groups):
 
 def _whole_margins(evaluator, fills, data, batch_size):
     """Margins of the whole network, (N,) float32, as class_margins."""
-    keep, margins = np.ones((1, len(evaluator.layers)), dtype=bool), []
-    parts = zip(data.images.split(batch_size), data.label.split(batch_size))
-    for images, label in parts:
-        evaluator.see(normalise(images, evaluator.device), fills)
-        margins.append(class_margins(evaluator.logits(keep)[0].cpu(), label.cpu()))
-    return torch.cat(margins).numpy()
+    keep = np.ones((1, len(evaluator.layers)), dtype=bool)
+    bar = tqdm(disable=True)  # a few seconds
+    logits = score_images(evaluator, fills, data.images, keep, torch.Tensor.float, bar, batch_size)
+    return class_margins(torch.from_numpy(logits[0]), data.label.cpu()).numpy()
 
 
 def fill_values(evaluator, data, removal, batch_size=8):
@@ -187,18 +190,18 @@ def score_images(evaluator, fills, images, keep, score, bar, batch_size=250):
         fills: (n_filters,) float32.
         images: (N, 3, S, S) uint8.
         keep: (T, n_filters) bool.
-        score: function of logits, (T, B, classes) -> (T, B).
+        score: function of logits, (T, B, classes) -> (T, B, ...).
         bar: tqdm bar, updated by the images evaluated, counted once for each coalition.
         batch_size: int.
 
     Returns:
-        (T, N) array.
+        (T, N, ...) array.
     """
     scores = []
     for batch in images.split(batch_size):
         evaluator.see(normalise(batch, evaluator.device), fills)
         scores.append(score(evaluator.logits(keep)).cpu().numpy())
-        bar.update(scores[-1].size)
+        bar.update(len(keep) * len(batch))
     return np.concatenate(scores, 1)
 
 

@@ -141,7 +141,7 @@ def value_plot(filters, removed):
 
     Args:
         filters: DataFrame, index: the filters' numbers; columns shapley, layer, channel and, if
-            they are known, standard_error, ci_low and ci_high.
+            they are known, standard_error, ci_low, ci_high and sign (see values.signs).
         removed: (n,) int, the numbers of the removed filters.
 
     Returns:
@@ -153,6 +153,8 @@ def value_plot(filters, removed):
     grid = figure.add_gridspec(2, 3, width_ratios=(1.1, 0.9, 1))
     (low, high), bar = panels.value_bars(filters)
     filters = filters.assign(bar_low=low, bar_high=high)
+    if "sign" not in filters:
+        filters = filters.assign(sign="unknown")
     by_value = filters.iloc[np.argsort(filters["shapley"].to_numpy(), kind="stable")]
     panels.draw_values(figure.add_subplot(grid[:, 0]), by_value, removed, bar)
     bars = f" (bars: {bar})" if bar else ""

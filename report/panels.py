@@ -5,7 +5,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from report.labels import celeba_label, group_label, method_label, score_label
-from report.values import signs
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osv^D<>Pd*X"
@@ -233,7 +232,8 @@ def value_bars(filters):
     values, columns = filters["shapley"].to_numpy(), filters.columns
     if {"ci_low", "ci_high"} <= set(columns):
         ends = filters[["ci_low", "ci_high"]].to_numpy().T
-        if np.nanmedian(ends[1] - ends[0]) < np.ptp(values):
+        widths = (ends[1] - ends[0])[~np.isnan(ends[0])]
+        if len(widths) and np.median(widths) < np.ptp(values):
             return ends, "confidence intervals"
     if "standard_error" in columns and filters["standard_error"].notna().any():
         errors = filters["standard_error"].to_numpy()
@@ -246,7 +246,8 @@ def draw_values(axis, filters, removed, bar):
 
     Args:
         axis: matplotlib axis.
-        filters: DataFrame as for figures.value_plot, sorted by value, with bar_low and bar_high.
+        filters: DataFrame as for figures.value_plot, sorted by value, with sign, bar_low and
+            bar_high.
         removed: (n,) int, the numbers of the removed filters.
         bar: str, what the bars are; "": there are none.
     """
@@ -256,7 +257,7 @@ def draw_values(axis, filters, removed, bar):
         axis.vlines(rank, *ends, color="0.8", linewidth=0.4, label=bar)
     axis.plot(rank, values, ".", color="0.3", markersize=2, label="value")
     for name, (marker, color) in SIGNS.items():
-        rows = signs_of(filters) == name
+        rows = filters["sign"].to_numpy() == name
         if rows.any():
             style = {"color": color, "markersize": 7, "linestyle": "none"}
             axis.plot(rank[rows], values[rows], marker, label=f"certified {name}", **style)
@@ -274,20 +275,13 @@ def draw_values(axis, filters, removed, bar):
     axis.grid(alpha=0.3)
 
 
-def signs_of(filters):
-    """What is certified of each filter's sign, (n,) str; filters: as for figures.value_plot."""
-    if not {"ci_low", "ci_high"} <= set(filters.columns):
-        return np.full(len(filters), "unknown")
-    return signs(filters["ci_low"].to_numpy(), filters["ci_high"].to_numpy())
-
-
 def draw_named_values(axis, filters, removed, title):
     """A few filters by name, with values and bars; the first row on top.
 
     Arguments as in draw_values; removed filters are crosses, certified signs triangles.
     """
     heights, values = np.arange(len(filters)), filters["shapley"].to_numpy()
-    gone, sign = filters.index.isin(removed), signs_of(filters)
+    gone, sign = filters.index.isin(removed), filters["sign"].to_numpy()
     ends = [filters[name].fillna(filters["shapley"]) for name in ("bar_low", "bar_high")]
     axis.hlines(heights, *ends, color="0.4", linewidth=0.8)
     axis.plot(values[~gone], heights[~gone], "o", color="black", markerfacecolor="white")
@@ -315,7 +309,8 @@ def draw_race(axis, races, k, which):
     for column, (label, style, color) in lines.items():
         for race in races:
             drawn = (race["evaluations"], race[column], style)
-            axis.step(*drawn, where="post", label=label, color=color)
+            look = {"marker": ".", "markersize": 3}  # one look alone would be no line
+            axis.step(*drawn, where="post", label=label, color=color, **look)
     axis.set(
         xlabel="evaluations of V",
         ylabel="filters",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from report.values import projected_rounds, signs
-from shapley.estimate import reliability, truncated_share
+from shapley.estimate import clipped_share, largest_shift, reliability, truncated_share
 from shapley.intervals import BOUNDS, tied_filters
 
 NAMED = 5  # filters that a line names
@@ -51,11 +51,9 @@ def summary_lines(stages, names, players, which, records_dir):
         f"{(state.values < 0).sum()} of {len(players)} values are negative."
     )
     if state.clipped.any():
-        share = state.clipped.sum() / state.samples.sum()
-        shift = abs(state.excess / np.maximum(state.samples, 1)).max()
         lines.append(
-            f"Values are means of clipped marginals: {share:.2%} of them were clipped, which moved "
-            f"no value by more than {shift:.2g}."
+            f"Values are means of clipped marginals: {clipped_share(state):.2%} of them were "
+            f"clipped, which moved no value by more than {largest_shift(state):.2g}."
         )
     if not stages.removed and state.values.any():
         sign = 1 if which == "lowest" else -1
@@ -79,9 +77,10 @@ def verdict(state, run, seconds):
         seconds: float, that it took.
     """
     k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
-    bound, promise = BOUNDS[run["BOUND"]], f"with probability {1 - run['DELTA']:g}"
+    bound, probability = BOUNDS[run["BOUND"]], f"{1 - run['DELTA']:g}"
+    promise = f"with probability {probability}"
     if not bound.proves:
-        promise = f"approximately {promise} (BOUND={run['BOUND']} rests on many samples)"
+        promise = f"with probability of about {probability} (BOUND={run['BOUND']} is approximate)"
     if not bound.every_look:
         promise = f"approximately (BOUND={run['BOUND']} promises nothing)"
     if not state.values.any():
@@ -97,7 +96,7 @@ def verdict(state, run, seconds):
         if eps:
             tied = tied_filters(state, k, which, eps)
             line += f" by more than 2 EPS = {2 * eps:g}; {tied} others are that near to the last"
-        return f"{line}. {_signs_text(state)}"
+        return f"{line}. {_signs_text(state, run)}"
     certified, excluded = (state.status == "top").sum(), (state.status == "rest").sum()
     line = (
         f"The {k} {which} are not decided: {certified} are certified {promise}, {excluded} ruled "
@@ -106,11 +105,11 @@ def verdict(state, run, seconds):
     if rounds := projected_rounds(state, run):
         hours = (rounds - state.rounds) * seconds / state.rounds / 3600
         line += f" To decide takes about {rounds:,.0f} rounds in all, {hours:,.1f} more hours."
-    return f"{line} {_signs_text(state)}"
+    return f"{line} {_signs_text(state, run)}"
 
 
-def _signs_text(state):
+def _signs_text(state, run):
     """How many filters the intervals prove to help or to harm."""
-    proven = signs(state.ci_low, state.ci_high)
+    proven = signs(state.ci_low, state.ci_high, run["BOUND"])
     helpful, harmful = (proven == "helpful").sum(), (proven == "harmful").sum()
     return f"{helpful} filters are certified to help, {harmful} to harm."

@@ -13,7 +13,14 @@ from common.settings import InputError, require
 import numpy as np
 
 from shapley import Estimate
-from shapley.estimate import reliability, standard_errors, truncated_share, value_parts
+from shapley.estimate import (
+    clipped_share,
+    largest_shift,
+    reliability,
+    standard_errors,
+    truncated_share,
+    value_parts,
+)
 from shapley.intervals import BOUNDS, FORECASTS, rounds_to_decide
 from shapley.samplers import SAMPLERS
 
@@ -138,7 +145,7 @@ def save_tables(records_dir, stages, run, names, players, facts):
             "truncated": state.truncated,
             "status": np.where(gone, "undecided", state.status),
             "standard_error": np.where(gone, np.nan, errors),
-            "sign": np.where(gone, "unknown", signs(state.ci_low, state.ci_high)),
+            "sign": np.where(gone, "unknown", signs(state.ci_low, state.ci_high, run["BOUND"])),
             "clipped": state.clipped,
         }
     )
@@ -154,8 +161,13 @@ def save_tables(records_dir, stages, run, names, players, facts):
     )
 
 
-def signs(low, high):
-    """What confidence limits prove of each filter: harmful, helpful or unknown, (n,) str."""
+def signs(low, high, bound):
+    """What confidence limits prove of each filter: harmful, helpful or unknown, (n,) str.
+
+    Limits of a bound for a single look prove nothing, since the bandit looks again and again.
+    """
+    if not BOUNDS[bound].every_look:
+        return np.full(len(low), "unknown")
     return np.select([high < 0, low > 0], ["harmful", "helpful"], "unknown")
 
 
@@ -177,8 +189,8 @@ def _summary(stages, run, n_players):
         "intervals_above_0": int((state.ci_low > 0).sum()),
         "widest_interval": float((state.ci_high - state.ci_low).max()),
         "truncated_share": truncated_share(state),
-        "clipped_share": float(state.clipped.sum() / max(state.samples.sum(), 1)),
-        "largest_shift_by_clip": float(abs(state.excess / np.maximum(state.samples, 1)).max()),
+        "clipped_share": clipped_share(state),
+        "largest_shift_by_clip": largest_shift(state),
         "rounds_to_decide": projected_rounds(state, run),
     }
 
@@ -189,7 +201,7 @@ def projected_rounds(state, run):
         return None
     singles = run["SINGLES"] if SAMPLERS[run["SAMPLER"]].takes_turns else None
     set_of_interest = (run["TOP_K"], run["WHICH"], run["EPS"])
-    return rounds_to_decide(state, *set_of_interest, run["DELTA"], singles, run["BOUND"])
+    return rounds_to_decide(state, *set_of_interest, run["DELTA"], run["BOUND"], singles)
 
 
 # ----------------------------------------------------------------------------- resuming
@@ -277,7 +289,7 @@ class FilterValues:
     # none that harms.
     order: np.ndarray
     # DataFrame, index: the filters' numbers; columns shapley, ci_low, ci_high, standard_error,
-    # certified (whether the intervals say, at every look, that it belongs to the set)
+    # sign (see signs), certified (whether the intervals prove that it belongs to the set)
     filters: object
     run: dict  # the settings of the run
     race: object  # DataFrame with columns RACE, a row a look
@@ -308,6 +320,7 @@ def load_values(path):
         own = ["ci_low", "ci_high", "standard_error"]
         filters.loc[removed, own] = np.nan  # these are the last stage's
         filters.loc[removed, "certified"] = False
+        filters.loc[removed, "sign"] = "unknown"
         order = _removal_order(filters["shapley"], removed, run["WHICH"])
         return FilterValues(order, filters, run, _race_table(arrays))
     except (KeyError, TypeError, ValueError, IndexError):
@@ -337,6 +350,7 @@ def _filter_table(arrays, run):
             "ci_low": arrays["ci_low"],
             "ci_high": arrays["ci_high"],
             "standard_error": errors,
+            "sign": signs(arrays["ci_low"], arrays["ci_high"], run["BOUND"]),
             "certified": (arrays["status"] == "top") & BOUNDS[run["BOUND"]].every_look,
         },
         index=arrays.get("players", np.arange(n_players)),

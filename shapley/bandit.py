@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapley.estimate import new_estimate
+from shapley.estimate import new_estimate, update_values
 from shapley.intervals import BOUNDS, decide, update
 from shapley.processes import OneProcess
 from shapley.samplers import SAMPLERS, Order, Sampler, take_turns
@@ -120,17 +120,13 @@ def tmab_shapley(
             if regular_look:  # only then, or what is sampled would depend on max_rounds
                 state.active, state.close = active, close
                 if guess and (state.plain.any() or active.sum() <= singles):
-                    end_guesses(state)
+                    # From now on active filters have values of marginals alone.
+                    state.plain |= state.active
+                    update_values(state)
                 state.race = np.vstack([state.race, _look(state)])
             if on_round:
                 on_round(state)
     return state
-
-
-def end_guesses(state):
-    """Go on without guesses: from now on active filters have values of marginals alone."""
-    state.plain |= state.active
-    state.values = (state.means * state.parts).sum(0)
 
 
 def _look(state):

@@ -106,6 +106,11 @@ def add_moments(state, sampled, samples):
     deviation = samples - state.means[sampled]
     state.means[sampled] += deviation / state.counts[sampled]
     state.m2[sampled] += deviation * (samples - state.means[sampled])
+    update_values(state)
+
+
+def update_values(state):
+    """Set the values to what the means of their parts say."""
     state.values = (state.means * state.parts).sum(0)
 
 
@@ -148,3 +153,13 @@ def reliability(state):
 def truncated_share(state):
     """Mean share of an order that was truncated, over all samples."""
     return float(state.truncated.sum() / state.samples.sum())
+
+
+def clipped_share(state):
+    """Share of the marginals that were clipped."""
+    return float(state.clipped.sum() / state.samples.sum())
+
+
+def largest_shift(state):
+    """By how much clipping has moved a value at most, in units of V."""
+    return float(abs(state.excess / np.maximum(state.samples, 1)).max())

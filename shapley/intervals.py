@@ -251,7 +251,7 @@ def tied_filters(state, k, which, eps):
     return int((centre[state.status == "rest"] >= last - 2 * eps).sum())
 
 
-def rounds_to_decide(state, k, which, eps, delta, singles=None, bound="sequence"):
+def rounds_to_decide(state, k, which, eps, delta, bound, singles=None):
     """Rounds that the set takes in all, if means and variances stay as they are.
 
     Args:
@@ -260,8 +260,8 @@ def rounds_to_decide(state, k, which, eps, delta, singles=None, bound="sequence"
         which: "lowest" or "highest".
         eps: tolerance, in units of V.
         delta: error probability of all intervals together.
-        singles: int, samples a round; None if each active filter is sampled in every round.
         bound: one of FORECASTS.
+        singles: int, samples a round; None if each active filter is sampled in every round.
 
     Returns:
         A float, or None if the set is decided, a filter has under ten samples, or no number of

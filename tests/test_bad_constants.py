@@ -42,7 +42,7 @@ def test_batches_by_margin_need_a_measure_that_averages(ready, stops, measure):
 
 @pytest.mark.parametrize(
     "number, words",
-    [(12, ["multiple of 16", "groups times strata"]), (32, ["each stratum", "smaller"])],
+    [(12, ["multiple of 16", "the 4 strata of BY_MARGIN"]), (32, ["each stratum", "smaller"])],
 )
 def test_batches_by_margin_that_cannot_be(ready, stops, number, words):
     """Of 12 images of each group, one is in the smallest stratum."""

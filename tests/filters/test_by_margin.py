@@ -174,7 +174,7 @@ def test_batches_that_do_not_divide(evaluator, n_groups, images_per_round, multi
         batch_value(evaluator, draw_images(n_groups, 64), images_per_round)
     assert str(refusal.value) == (
         f"IMAGES_PER_ROUND={images_per_round}: must be a multiple of {multiple}, the number of "
-        "groups times strata"
+        "groups times the 4 strata of BY_MARGIN"
     )
 
 
@@ -194,3 +194,9 @@ def test_strata_with_too_few_images(
     if available:
         fewer = images_per_round * available // taken
         batch_value(evaluator, draw_images(n_groups, per_group), fewer)
+
+
+@pytest.mark.parametrize("measure", ["auc", "likelihood", "worst_group"])
+def test_a_measure_that_does_not_average_is_refused(evaluator, measure):
+    with pytest.raises(ValueError, match="no average over images"):
+        batch_value(evaluator, draw_images(1, 64), 16, measure)

@@ -8,7 +8,7 @@ from common.settings import InputError
 import numpy as np
 import pytest
 
-from report.values import Stages, highest_filters, load_values, save_stages
+from report.values import Stages, highest_filters, load_values, save_stages, signs
 from tests.report.toy_values import PLAYERS, RUN, N, edit_npz, play, staged
 
 
@@ -28,7 +28,7 @@ def test_filter_values(tmp_path):
     state.status[:] = "top"
     loaded = saved_values(tmp_path, staged(state))
     gone = [4, 0]  # numbers of filters, not of players
-    columns = ["shapley", "ci_low", "ci_high", "standard_error", "certified"]
+    columns = ["shapley", "ci_low", "ci_high", "standard_error", "sign", "certified"]
     assert loaded.filters.columns.tolist() == columns and loaded.run == RUN
     for name in columns[1:4]:
         assert loaded.filters[name].dtype == float
@@ -38,6 +38,9 @@ def test_filter_values(tmp_path):
     assert remaining["ci_low"].tolist() == state.ci_low[kept].tolist()
     assert remaining["ci_high"].tolist() == state.ci_high[kept].tolist()
     assert loaded.filters["shapley"][gone].tolist() == [-0.5, -0.4]
+    proven = signs(state.ci_low, state.ci_high, "sequence")
+    assert remaining["sign"].tolist() == proven[kept].tolist()
+    assert loaded.filters["sign"][gone].tolist() == ["unknown"] * 2
 
 
 def test_equal_values_go_in_the_order_of_their_numbers(tmp_path):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from report import figures, panels
+from report.values import signs
 from tests.report.drawn import check_readable, line, names_on
 
 
@@ -71,6 +72,7 @@ def test_value_plot_with_intervals_and_certified_signs():
     filters["ci_high"] = filters["shapley"] + 0.55
     gone = filters.index[1]
     filters.loc[gone, ["ci_low", "ci_high"]] = np.nan
+    filters["sign"] = signs(filters["ci_low"], filters["ci_high"], "sequence")
     figure = figures.value_plot(filters.sort_index(), [gone])
     legend = ["confidence intervals", "value", "certified helpful", "certified harmful", "removed"]
     assert check_readable(figure) == legend
@@ -96,9 +98,14 @@ def test_signs_that_are_not_certified_have_no_marks():
     filters = filter_table(ci_low=-0.5, ci_high=0.5)
     figure = figures.value_plot(filters, [])
     assert check_readable(figure) == ["confidence intervals", "value", "removed"]
-    figure = figures.value_plot(filters.assign(ci_high=-0.1), [])
+    figure = figures.value_plot(filters.assign(sign="harmful"), [])
     assert "certified harmful" in check_readable(figure)
     assert "certified helpful" not in check_readable(figure)
+
+
+def test_bars_without_known_intervals_are_standard_errors():
+    filters = filter_table(standard_error=0.25, ci_low=np.nan, ci_high=np.nan)
+    assert panels.value_bars(filters)[1] == "one standard error"
 
 
 def test_bars_are_intervals_if_half_of_them_are_narrower_than_all_values_together():

@@ -159,7 +159,7 @@ def test_summary_in_mab_json(state, tmp_path):
     save_all(tmp_path, staged(state))
     record = json.loads((tmp_path / "mab.json").read_text())
     assert list(record)[:2] == ["constants", "seconds"] and record["seconds"] == 12.5
-    forecast = rounds_to_decide(state, 2, "lowest", 0.001, 0.05, 5)
+    forecast = rounds_to_decide(state, 2, "lowest", 0.001, 0.05, "sequence", 5)
     assert list(record)[2:] == [*expected_summary(state, forecast)]
     for name, expected in expected_summary(state, forecast).items():
         assert record[name] == pytest.approx(expected) and type(record[name]) is type(expected)
@@ -220,8 +220,13 @@ def test_signs_are_those_that_limits_prove():
     low = np.array([-0.2, -0.2, -0.1, 0.0, 0.1, np.nan, -np.inf])
     high = np.array([-0.1, 0.0, 0.1, 0.2, 0.2, np.nan, np.inf])
     expected = ["harmful", "unknown", "unknown", "unknown", "helpful", "unknown", "unknown"]
-    assert signs(low, high).tolist() == expected
-    assert signs(low[:0], high[:0]).tolist() == []
+    for bound in ("asymptotic", "sequence"):
+        assert signs(low, high, bound).tolist() == expected
+    assert signs(low[:0], high[:0], "sequence").tolist() == []
+
+
+def test_limits_for_one_look_prove_no_sign():
+    assert signs(np.array([-2.0, 1.0]), np.array([-1.0, 2.0]), "clt").tolist() == ["unknown"] * 2
 
 
 def test_signs_and_clipped_samples_of_each_filter(tmp_path):

@@ -185,7 +185,7 @@ def test_rounds_to_decide_are_those_of_the_formula(parts, singles):
         expected = 30 + missing.max()
         if singles:
             expected = max(expected, 30 + missing.sum() / singles)
-        rounds = rounds_to_decide(state, 5, "lowest", 0.02, DELTA, singles)
+        rounds = rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence", singles)
         assert rounds == pytest.approx(expected, rel=1e-12) and isinstance(rounds, float)
         assert rounds > 30
 
@@ -194,17 +194,17 @@ def test_a_coarse_grid_gives_about_what_every_t_gives():
     state = noisy_state(30)
     needed = slow_samples_needed(state, 5, 0.02, range(1, 20000))
     expected = needed.max()
-    rounds = rounds_to_decide(state, 5, "lowest", 0.02, DELTA)
+    rounds = rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence")
     assert expected < 20000 and expected <= rounds < 1.1 * expected
 
 
 @BOTH
 def test_both_ends_are_mirror_images(which):
     state = noisy_state(30)
-    rounds = rounds_to_decide(state, 5, which, 0.02, DELTA, 3)
+    rounds = rounds_to_decide(state, 5, which, 0.02, DELTA, "sequence", 3)
     state.ci_low, state.ci_high = -state.ci_high, -state.ci_low
     mirrored = "lowest" if which == "highest" else "highest"
-    assert rounds == rounds_to_decide(state, 5, mirrored, 0.02, DELTA, 3)
+    assert rounds == rounds_to_decide(state, 5, mirrored, 0.02, DELTA, "sequence", 3)
 
 
 def test_rounds_that_are_done_already_are_not_missing():
@@ -212,38 +212,38 @@ def test_rounds_that_are_done_already_are_not_missing():
     state = noisy_state(3000)
     state.active[:] = np.arange(20) > 15
     state.rounds = 4000
-    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA) == 4000
+    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence") == 4000
 
 
 def test_a_decided_set_takes_no_rounds():
     state = noisy_state(30)
     state.active[:] = False
-    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA) is None
+    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence") is None
 
 
 def test_ten_samples_are_needed_to_foresee_anything():
-    assert rounds_to_decide(noisy_state(9), 5, "lowest", 0.02, DELTA) is None
-    assert rounds_to_decide(noisy_state(10), 5, "lowest", 0.02, DELTA) > 10
+    assert rounds_to_decide(noisy_state(9), 5, "lowest", 0.02, DELTA, "sequence") is None
+    assert rounds_to_decide(noisy_state(10), 5, "lowest", 0.02, DELTA, "sequence") > 10
     state = noisy_state(30)
     state.counts[0, 3] = 9
-    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA) is None
+    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence") is None
     state.active[3] = False  # it is of no interest any more
-    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA) > 30
+    assert rounds_to_decide(state, 5, "lowest", 0.02, DELTA, "sequence") > 30
 
 
 def test_equal_filters_are_never_decided_without_a_tolerance():
     state = sampled_state(np.full((20, 1, 4), 0.5), (-1, 1), DELTA)
     state.ci_low, state.ci_high = state.values - 0.1, state.values + 0.1
     state.rounds = 20
-    assert rounds_to_decide(state, 2, "lowest", 0.0, DELTA) is None
-    assert rounds_to_decide(state, 2, "lowest", 0.1, DELTA) > 20
+    assert rounds_to_decide(state, 2, "lowest", 0.0, DELTA, "sequence") is None
+    assert rounds_to_decide(state, 2, "lowest", 0.1, DELTA, "sequence") > 20
     state = noisy_state(30)  # two filters at the threshold are equal, all others are not
     middle = state.values[[4, 5]].mean()
     state.ci_low[[4, 5]], state.ci_high[[4, 5]] = middle - 0.4, middle + 0.4
     ranking = np.argsort(state.ci_low)
     k = int(np.flatnonzero(np.isin(ranking, [4, 5]))[0]) + 1
-    assert rounds_to_decide(state, k, "lowest", 0.0, DELTA) is None
-    assert rounds_to_decide(state, k, "lowest", 0.01, DELTA) > 30
+    assert rounds_to_decide(state, k, "lowest", 0.0, DELTA, "sequence") is None
+    assert rounds_to_decide(state, k, "lowest", 0.01, DELTA, "sequence") > 30
 
 
 @pytest.mark.parametrize("bound", FORECASTS)
@@ -254,6 +254,6 @@ def test_the_forecast_comes_true(sampler, bound):
     options = {"k": 3, "value_range": (-1, 1), "sampler": sampler, "singles": 10, "eps": 0.01}
     options["bound"] = bound
     early = tmab_shapley(value, 10, max_rounds=48, **options)
-    forecast = rounds_to_decide(early, 3, "lowest", 0.01, DELTA, bound=bound)
+    forecast = rounds_to_decide(early, 3, "lowest", 0.01, DELTA, bound)
     last = tmab_shapley(value, 10, max_rounds=5000, **options)
     assert last.decided and 0.5 < forecast / last.rounds < 2

@@ -50,6 +50,7 @@ TINY = {  # constants that make a script run for seconds
         "--METHODS=paper,shared,guided,cmcs,gradient",
     ],
 }
+TINY["tools.uniform"] = TINY["mab.py"]
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # python hides them
 SMALL_PORTRAITS = {"train": 128, "val": 32, "test": 32, "fairface_train": 24, "fairface_val": 12}
 

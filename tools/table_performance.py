@@ -248,9 +248,10 @@ def decision_table(folder):
         run, minutes = mab["run"], mab["seconds"] / 60
         settings = [run[key] for key in ("IMAGES_PER_ROUND", "TRUNCATION", "DEEPEST", "EPS")]
         bound = run["BOUND"] + (f", CLIP {run['CLIP']:g}" if run.get("CLIP") else "")
+        sampling = ", uniform sampling" if run.get("UNIFORM") else ""
         cells = [
             f"{name}/",
-            f"{run['TOP_K']} {run['WHICH']}",
+            f"{run['TOP_K']} {run['WHICH']}{sampling}",
             bound,
             ", ".join(map(str, settings)),
             mab["processes"],
@@ -261,7 +262,7 @@ def decision_table(folder):
         ]
         rows.append([*cells, _decision(mab, minutes)])
     header = ["run", "set", "BOUND", "images a round, TRUNCATION, DEEPEST, EPS", "processes"]
-    header += ["rounds", "evaluations", "the same by uniform sampling", "minutes", "result"]
+    header += ["rounds", "evaluations", "by uniform sampling, computed", "minutes", "result"]
     return markdown_table(header, rows)
 
 
@@ -271,7 +272,7 @@ def _uniform_evaluations(folder, mab):
     What decides a set is the filter that is decided last; sampling all filters alike, all others
     get as many samples, to no effect.
     """
-    if not mab["decided"]:
+    if not mab["decided"] or mab["run"].get("UNIFORM"):
         return ""
     samples = load_csv(f"{folder}/filters.csv", "mab.py", ["samples"])["samples"]
     return f"{samples.max() * len(samples):,}"

@@ -148,6 +148,18 @@ def _damaged(path, reason, maker):
     return InputError(f"{path} is damaged ({reason}); move it away and run {maker} again")
 
 
+NOTES = []  # what this process has noted, for its record
+
+
+def note(line):
+    """Print one line, once, and keep it for the record: what was left out, corrected or guessed."""
+    if line in NOTES:
+        return
+    NOTES.append(line)
+    if os.environ.get("RANK", "0") == "0":  # torchrun's other processes say the same
+        print(line)
+
+
 def provenance(constants, seconds, device):
     """What every <script>.json begins with: how the record came about.
 
@@ -163,6 +175,7 @@ def provenance(constants, seconds, device):
         "seconds": round(seconds, 1),
         "device": device,
         "commit": commit(),
+        "notes": list(NOTES),
         "peak_memory_gib": _peak_memory(device),
         "versions": {"python": platform.python_version(), **versions},
     }

@@ -30,8 +30,10 @@ WEIGHTS = "imagenet"  # initial weights: imagenet, none, or the path of a state 
 # run
 SEED = 0
 DEVICE = "auto"  # auto: CUDA if there is a GPU, else the CPU
+CACHE_DIR = ".cache"  # decoded images, for all scripts; safe to delete
 # -----------------------------------------------------------------------------
 
+EVERYWHERE = ("CACHE_DIR",)  # constants of every script, which readers take from here
 TASKS = ("faces", "celeba", "mnist", "folder")
 SMALLEST_IMAGE = 32  # pixels; below, nothing remains behind the last pooling layer
 
@@ -77,9 +79,12 @@ def apply_arguments(namespace, arguments):
         name, equals, text = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not equals:
             raise InputError(f"{argument}: give constants as --NAME=value; --help lists them")
-        if name not in constants_of(namespace):
+        if name in EVERYWHERE:
+            globals()[name] = _parse(name, text, globals()[name])
+        elif name in constants_of(namespace):
+            namespace[name] = _parse(name, text, namespace[name])
+        else:
             raise InputError(f"--{name}: no such constant; --help lists them")
-        namespace[name] = _parse(name, text, namespace[name])
 
 
 def require(name, value, condition, rule):
@@ -100,8 +105,8 @@ def constants_of(namespace):
 
 def usage(namespace):
     """The script's docstring, and its constants with their present values."""
-    constants = constants_of(namespace).items()
-    lines = [f"  --{name}={format_value(value)}" for name, value in constants]
+    constants = constants_of(namespace) | {name: globals()[name] for name in EVERYWHERE}
+    lines = [f"  --{name}={format_value(value)}" for name, value in constants.items()]
     return "\n".join([(namespace["__doc__"] or "").strip(), "", "constants:", *lines])
 
 

@@ -7,6 +7,7 @@ gives what a loop of our own gives (a test compares them).
 import hashlib
 import os
 
+from common import settings
 from common.records import replace_file
 from common.settings import InputError
 
@@ -17,7 +18,6 @@ from tqdm import tqdm
 import datasets
 from datasets import MEAN, STD, Images
 from filters.measures import ADVERSARY, CLEAN
-from readers import images as reader
 
 EPSILON = 16  # grey levels of 255 that a pixel moves at most; the paper's
 STEP = 16 / 20  # grey levels of a step; the authors' code's
@@ -103,7 +103,7 @@ def adversarial_pairs(network, digest, data, n_classes, seed, device, name=""):
     target = draw_targets(data.label, n_classes, seed)
     key = f"{digest} {datasets.digest(data)} {seed} {EPSILON} {STEP} {STEPS}"
     key = hashlib.sha256(key.encode()).hexdigest()[:16]
-    path = os.path.join(reader.CACHE_DIR, f"adversaries-{key}.npy")
+    path = os.path.join(settings.CACHE_DIR, f"adversaries-{key}.npy")
     if not os.path.exists(path):
         adversaries = perturb(network, data.images, target, n_classes, device, name)
         with replace_file(path) as temporary:

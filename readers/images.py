@@ -4,18 +4,21 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from common.records import replace_file
+from common import settings
+from common.records import note, replace_file
 from common.settings import InputError
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-CACHE_DIR = ".cache"  # decoded images; safe to delete
+from readers.pixels import DECODING, FORMATS, read_rgb
+
 CHUNK = 1024  # images in memory at once while decoding, should the disk be slow
 
 
@@ -56,26 +59,44 @@ def read_image(path, image_size, frame):
     Raises:
         InputError: the file cannot be decoded.
     """
+    return _frame_image(path, image_size, frame)[0]
+
+
+def _frame_image(path, image_size, frame):
+    """As read_image; also returns the corrections that the file took, a list of str."""
     try:
-        with Image.open(path) as image:
-            if isinstance(frame, tuple):
-                box = [fraction * side for fraction, side in zip(frame, image.size * 2)]
-            else:
-                reach = frame * min(image.size) / 2
-                x, y = image.width / 2, image.height / 2
-                box = [x - reach, y - reach, x + reach, y + reach]
-            size = (image_size, image_size)
-            return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC, box))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        fix = "replace it, or take out the file and its row"
-        raise InputError(f"{path} cannot be decoded ({error}); {fix}") from None
+        image, corrections = read_rgb(path)
+        if isinstance(frame, tuple):
+            box = [fraction * side for fraction, side in zip(frame, image.size * 2)]
+        else:
+            reach = frame * min(image.size) / 2
+            x, y = image.width / 2, image.height / 2
+            box = [x - reach, y - reach, x + reach, y + reach]
+        size = (image_size, image_size)
+        return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box)), corrections
+    except Exception as error:  # Pillow raises a dozen kinds
+        raise _cannot_decode(path, error) from None
+
+
+def _cannot_decode(path, error):
+    """InputError for an image file that raised an error when it was opened or decoded."""
+    reason = getattr(error, "strerror", None) or error
+    if os.path.islink(path) and not os.path.exists(path):
+        reason = f"it is a link to {os.readlink(path)}, which does not exist"
+    elif isinstance(error, UnidentifiedImageError):
+        reason = f"none of the formats that are read: {', '.join(FORMATS)}"
+        if os.path.getsize(path) == 0:
+            reason = "the file is empty"
+    fix = "replace it, or take out the file and its row"
+    return InputError(f"{path} cannot be decoded ({reason}); {fix}")
 
 
 def decode_images(name, paths, image_size, frame):
     """Image files as one tensor (N, 3, S, S) uint8, mapped from a cache file.
 
-    The name of the cache file changes with the files (path, size, time), image_size and frame.
-    It is written as a whole or not at all.
+    The name of the cache file changes with the files (path, size, times, inode), the way that they
+    are decoded, image_size and frame. It is written as a whole or not at all. A note says how many
+    images took which correction; it is kept beside the cache.
 
     Args:
         name: of the set; the cache file's name starts with it.
@@ -89,38 +110,68 @@ def decode_images(name, paths, image_size, frame):
     cache = _cache_path(name, paths, image_size, frame)
     if not os.path.exists(cache):
         _write_cache(cache, f"decoding {name}", paths, image_size, frame)
+    corrections = _corrections_path(cache)
     try:
+        if os.path.exists(corrections):
+            with open(corrections) as file:
+                counts = [f"{count} {what}" for what, count in json.load(file).items()]
+            note(f"{name}: of {len(paths)} images, {'; '.join(counts)}")
         images = np.load(cache, mmap_mode="r")
-    except (ValueError, EOFError):
-        raise InputError(f"{cache} is damaged; delete it and run again") from None
+    except (ValueError, EOFError, AttributeError):
+        fix = f"delete it, and {corrections} if there is one, and run again"
+        raise InputError(f"{cache} is damaged; {fix}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch wants it writable; no code here writes to it
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _cache_path(name, paths, image_size, frame):
-    absolute = [os.path.abspath(path) for path in paths]
-    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in absolute]
-    key = hashlib.sha256(json.dumps([stats, image_size, frame]).encode()).hexdigest()[:16]
-    return os.path.join(CACHE_DIR, f"{name}-{image_size}px-{key}.npy")
+    identities = [_identity(os.path.abspath(path)) for path in paths]
+    key = json.dumps([DECODING, identities, image_size, frame])
+    key = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return os.path.join(settings.CACHE_DIR, f"{name}-{image_size}px-{key}.npy")
+
+
+def _identity(path):
+    """What changes when other content comes to lie at a path, even of the same size and time."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise _cannot_decode(path, error) from None
+    # st_ctime: of the last change of any kind, which no program can set; Windows: of creation.
+    return (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+
+
+def _corrections_path(cache):
+    return cache.removesuffix(".npy") + ".json"
 
 
 def _write_cache(cache, title, paths, image_size, frame):
-    """Decode into the .npy file `cache`, (N, S, S, 3) uint8, with a progress bar."""
+    """Decode into the .npy file `cache`, (N, S, S, 3) uint8, with a progress bar.
+
+    Counts of corrections, if any, go into a .json file beside it.
+    """
     shape = (len(paths), image_size, image_size, 3)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
 
     def decode(path):
-        return read_image(path, image_size, frame)
+        return _frame_image(path, image_size, frame)
 
+    corrections = Counter()
     with (
+        warnings.catch_warnings(),
         replace_file(cache) as temporary,
         open(temporary, "wb") as file,
         ThreadPoolExecutor(os.cpu_count()) as pool,  # Pillow decodes without Python's lock
         tqdm(total=len(paths), desc=title, unit=" images") as bar,
     ):
+        warnings.simplefilter("ignore")  # Pillow's remarks on large images and odd metadata
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(paths), CHUNK):
-            for image in pool.map(decode, paths[start : start + CHUNK]):
+            for image, corrected in pool.map(decode, paths[start : start + CHUNK]):
                 file.write(image)
+                corrections.update(corrected)
                 bar.update()
+        if corrections:  # written first: images without it would seem to be as they were
+            with replace_file(_corrections_path(cache)) as temporary, open(temporary, "w") as text:
+                json.dump(dict(sorted(corrections.items())), text)

@@ -130,9 +130,11 @@ def test_help_lists_the_constants_of_the_script(script, tmp_path):
     block = text.split("# " + 77 * "-" + "\n")[1]
     own = {node.targets[0].id for node in ast.parse(block).body if isinstance(node, ast.Assign)}
     shared = "TASK DATA_DIR RECORDS_DIR IMAGE_SIZE CELEBA_FRAME FAIRFACE_FRAME ARCH WEIGHTS"
+    shared += " CACHE_DIR"
     command = [sys.executable, str(REPOSITORY / f"{script}.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     lines = result.stdout.split("\nconstants:\n")[1].splitlines()
     listed = {line.strip().removeprefix("--").partition("=")[0] for line in lines}
     assert own <= listed <= own | {*shared.split(), "SEED", "DEVICE"}
     assert {"DATA_DIR", "RECORDS_DIR", "IMAGE_SIZE", "ARCH", "SEED", "DEVICE"} <= listed
+    assert "CACHE_DIR" in listed

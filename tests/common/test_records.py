@@ -189,6 +189,7 @@ def test_provenance():
         "seconds",
         "device",
         "commit",
+        "notes",
         "peak_memory_gib",
         "versions",
     ]

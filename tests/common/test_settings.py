@@ -118,9 +118,11 @@ def test_require():
 def test_usage_lists_constants_with_their_values(namespace):
     assert usage(namespace) == (
         "A script.\n\nconstants:\n  --COUNT=3\n  --SHARE=0.5\n  --NAME=x\n  --WHETHER=False\n"
-        "  --FRAME=0.0,1.0\n  --SIZES=1,2"
+        "  --FRAME=0.0,1.0\n  --SIZES=1,2\n  --CACHE_DIR=.cache"
     )
-    assert usage({"__doc__": None, "COUNT": 1}) == "\n\nconstants:\n  --COUNT=1"
+    assert (
+        usage({"__doc__": None, "COUNT": 1}) == "\n\nconstants:\n  --COUNT=1\n  --CACHE_DIR=.cache"
+    )
 
 
 def test_values_are_shown_as_they_are_given():
@@ -259,3 +261,11 @@ def test_threads_spin_for_a_short_time(outside, spin_count):
         text=True,
     )
     assert result.stdout.strip() == spin_count, result.stderr
+
+
+def test_constants_of_all_scripts_go_to_the_settings(namespace, monkeypatch):
+    """Readers take them from there, and no record depends on them."""
+    monkeypatch.setattr(settings, "CACHE_DIR", ".cache")
+    apply_arguments(namespace, ["--CACHE_DIR=/tmp/images", "--COUNT=4"])
+    assert settings.CACHE_DIR == "/tmp/images" and namespace["COUNT"] == 4
+    assert "CACHE_DIR" not in namespace and "--CACHE_DIR=/tmp/images" in usage(namespace)

@@ -1,5 +1,6 @@
 """Adversarial images: the library's PGD against a loop of our own; targets and the cache."""
 
+from common import settings
 from common.settings import InputError
 
 import numpy as np
@@ -19,7 +20,6 @@ from filters.adversaries import (
     draw_targets,
     perturb,
 )
-from readers import images as reader
 from tests.damage import cut
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

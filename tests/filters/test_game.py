@@ -12,7 +12,6 @@ import datasets
 import model
 from filters.game import load_game
 from filters.measures import MEASURES
-from readers import images as reader
 
 CPU = torch.device("cpu")
 CLASSES = ("cat", "cow", "dog")
@@ -21,7 +20,7 @@ CLASSES = ("cat", "cow", "dog")
 @pytest.fixture
 def constants(tmp_path, monkeypatch):
     """The constants of a script, for a folder of three classes and a network of random weights."""
-    monkeypatch.setattr(reader, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for name in CLASSES:
         (tmp_path / "data" / name).mkdir(parents=True)

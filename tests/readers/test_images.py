@@ -1,7 +1,11 @@
 """Decoding: framing, colour modes, and the cache."""
 
+import hashlib
+import json
+import os
 import shutil
 
+from common import records, settings
 from common.settings import InputError
 
 import numpy as np
@@ -18,7 +22,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -132,15 +136,87 @@ def test_cache_notices_changes(paths, cache, tmp_path):
     assert (changed[0, 1] == 255).all() and (changed[1:] == first[1:]).all()
 
 
-def test_name_of_the_cache_is_as_before(paths, cache, monkeypatch):
-    """Caches of the old layout stay valid: path, size and time of each file, size, and frame."""
-    import hashlib
-    import json
-
-    decode_images("set", paths, 8, WHOLE)
+def test_caches_of_earlier_versions_are_not_taken(paths, cache):
+    """Before, the key was made of path, size and time of each file, image_size and frame."""
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(json.dumps([stats, 8, WHOLE]).encode()).hexdigest()[:16]
-    assert [file.name for file in cache.iterdir()] == [f"set-8px-{key}.npy"]
+    cache.mkdir()
+    np.save(cache / f"set-8px-{key}.npy", np.full((5, 8, 8, 3), 7, dtype=np.uint8))
+    assert decode_images("set", paths, 8, WHOLE)[:, 0, 4, 4].tolist() == [0, 10, 20, 30, 40]
+
+
+def test_another_way_of_decoding_makes_another_cache(paths, cache, monkeypatch):
+    decode_images("set", paths, 8, WHOLE)
+    monkeypatch.setattr(images, "DECODING", images.DECODING + 1)
+    decode_images("set", paths, 8, WHOLE)
+    assert len(list(cache.iterdir())) == 2
+
+
+def swap_folders(first, second):
+    first.parent.rename(first.parent.parent / "aside")
+    second.parent.rename(first.parent)
+    (first.parent.parent / "aside").rename(second.parent)
+
+
+def swap_files(first, second):
+    first.rename(first.with_name("aside"))
+    second.rename(first)
+    first.with_name("aside").rename(second)
+
+
+def swap_contents(first, second):
+    contents = first.read_bytes(), second.read_bytes()
+    second.write_bytes(contents[0])
+    first.write_bytes(contents[1])
+
+
+def swap_links(first, second):
+    """The files become links to the two, and these are exchanged."""
+    for path in (first, second):
+        path.rename(path.parent.parent / f"{path.parent.name}-original.bmp")
+    first.symlink_to("../dog-original.bmp")
+    second.symlink_to("../cat-original.bmp")
+
+
+@pytest.mark.parametrize("swap", [swap_folders, swap_files, swap_contents, swap_links])
+def test_swapped_files_of_one_size_and_time_are_noticed(tmp_path, swap):
+    paths = [tmp_path / name / "1.bmp" for name in ("cat", "dog")]
+
+    def set_times():
+        for path in paths:
+            os.utime(path, (1e9, 1e9))
+
+    for path, red in zip(paths, (10, 200)):
+        path.parent.mkdir()
+        Image.new("RGB", (8, 8), (red, 0, 0)).save(path)
+    set_times()
+    assert decode_images("set", paths, 8, WHOLE)[:, 0, 4, 4].tolist() == [10, 200]
+    swap(*paths)
+    set_times()
+    assert decode_images("set", paths, 8, WHOLE)[:, 0, 4, 4].tolist() == [200, 10]
+
+
+def test_corrections_are_noted_from_the_cache_too(paths, cache, monkeypatch, capsys):
+    Image.new("LA", (8, 8), (0, 128)).save(paths[0])
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(paths[1])
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(paths[3])
+    line = "set: of 5 images, 1 partly transparent, laid on white; "
+    line += "2 with 16 bits a pixel, scaled to 8"
+    for _ in range(2):
+        monkeypatch.setattr(records, "NOTES", [])
+        decode_images("set", paths, 8, WHOLE)
+        assert [line] == records.NOTES and capsys.readouterr().out == f"{line}\n"
+    assert records.provenance({}, 1.0, "cpu")["notes"] == [line]
+    next(cache.glob("*.json")).write_text("[")
+    with pytest.raises(InputError, match="npy is damaged; delete it, and .*json"):
+        decode_images("set", paths, 8, WHOLE)
+
+
+def test_a_link_that_leads_nowhere(paths):
+    paths[2].unlink()
+    paths[2].symlink_to("/no/where.png")
+    with pytest.raises(InputError, match="2.png cannot be decoded .it is a link to /no/where.png"):
+        decode_images("set", paths, 8, WHOLE)
 
 
 def test_damaged_cache(paths, cache):

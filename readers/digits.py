@@ -2,15 +2,17 @@
 
 import gzip
 import os
+import re
 import zlib
 
 from common.settings import InputError
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
-from readers.files import read_table, require_folder
+from readers.files import list_names, require_folder
 from readers.folders import halve
 from readers.images import without_groups
 
@@ -38,10 +40,15 @@ def mnist(data_dir, purpose, image_size):
     else:
         pixels, path = _read_idx(folder, f"{source}-images-idx3", (SIDE, SIDE))
         labels, _ = _read_idx(folder, f"{source}-labels-idx1", ())
-    if len(pixels) != len(labels) or len(labels) < 2 or labels.max() > 9:
+    different = np.unique(labels)
+    if (
+        len(pixels) != len(labels)
+        or len(different) < 2
+        or not 0 <= different[0] <= different[-1] <= 9
+    ):
         raise InputError(
-            f"{path}: {len(pixels)} images and {len(labels)} labels, which should be from 0 to 9; "
-            "download it again"
+            f"{path}: {len(pixels)} images and {len(labels)} labels ({list_names(different)}), "
+            "which should be from 0 to 9; download it again"
         )
     if purpose != "train":  # halved by content: in file order the halves differ
         rows = halve([image.tobytes() for image in pixels], labels, purpose)
@@ -58,22 +65,42 @@ def _resize(image, image_size):
 
 def _read_digit_table(path):
     """Pixels (N, 28, 28) uint8 and labels (N,) of a table of digits. Raises InputError."""
-    table = read_table(path, header=None).to_numpy()
-    if table.shape[1] != SIDE * SIDE + 1 or table.dtype.kind != "i":
+    try:
+        table = pd.read_csv(path, header=None).to_numpy()
+    except (ValueError, EOFError, OSError, zlib.error) as error:  # ValueError: of the parser too
+        raise InputError(f"{path} cannot be read ({error}); download it again") from None
+    is_table = table.shape[1] == SIDE * SIDE + 1 and table.dtype.kind == "i"
+    if not is_table or table.min() < 0 or table.max() > 255:
         raise InputError(
-            f"{path}: must hold {SIDE * SIDE} pixels and a label in each row; take it away, or "
-            "put MNIST's own files there"
+            f"{path}: must hold {SIDE * SIDE} pixels and a label in each row, from 0 to 255; take "
+            "it away, or put MNIST's own files there"
         )
     return table[:, :-1].reshape(-1, SIDE, SIDE).astype(np.uint8), table[:, -1]
 
 
 def _idx_path(folder, name):
-    """The path of one of MNIST's files, as it is or compressed; None if there is neither."""
-    for ending in ("", ".gz"):
-        path = os.path.join(folder, f"{name}-ubyte{ending}")
-        if os.path.exists(path):
-            return path
+    """The path of one of MNIST's files, compressed or not; None if there is none.
+
+    It may lie in raw/ or MNIST/raw/, as torchvision has it, or in a folder of its own name, and
+    have dots or blanks for dashes in its name.
+    """
+    plain = _simplify(f"{name}-ubyte")
+    for below in ("", "raw", "MNIST/raw"):
+        place = os.path.join(folder, below)
+        names = sorted(os.listdir(place)) if os.path.isdir(place) else []
+        matching = {_simplify(other): other for other in names}
+        for simple in (plain, f"{plain}gz"):
+            if simple in matching:
+                path = os.path.join(place, matching[simple])
+                nested = os.path.join(path, matching[simple])  # as Kaggle's archive unpacks
+                return nested if os.path.isdir(path) else path
     return None
+
+
+def _simplify(name):
+    """The letters and digits of a file's name; "test" is what some call MNIST's "t10k"."""
+    simple = re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub("^test", "t10k", simple)
 
 
 def _read_idx(folder, name, shape):
@@ -84,12 +111,16 @@ def _read_idx(folder, name, shape):
     """
     path = _idx_path(folder, name)
     if path is None:
+        present = list_names(sorted(os.listdir(folder)), 8)
         raise InputError(
-            f"{folder}: neither {name}-ubyte nor {name}-ubyte.gz; download it with MNIST"
+            f"{folder}: neither {name}-ubyte nor {name}-ubyte.gz, nor in raw/; it holds {present}; "
+            "download it with MNIST"
         )
     try:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+        with open(path, "rb") as file:
             content = file.read()
+        if content.startswith(b"\x1f\x8b"):  # gzip's mark; some browsers take ".gz" away
+            content = gzip.decompress(content)
         axes = 1 + len(shape)
         magic, *lengths = np.frombuffer(content, ">i4", 1 + axes).tolist()
         if magic != 0x800 + axes or tuple(lengths[1:]) != shape:

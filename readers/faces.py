@@ -9,18 +9,29 @@ import pandas as pd
 import torch
 
 from readers.files import (
+    find_splits,
+    list_contents,
     list_images,
-    read_table,
-    require_columns,
+    list_names,
     require_folder,
     require_images,
 )
 from readers.images import Images, decode_images
+from readers.tables import clean_names, match_values, read_table
 
 GENDERS = ("female", "male")  # the classes, by label
 GROUPS = [("White", "Male"), ("White", "Female"), ("Black", "Male"), ("Black", "Female")]
 GROUP_NAMES = ["white men", "white women", "black men", "black women"]
 AGES = ["20-29", "30-39", "40-49", "50-59"]
+# All values of FairFace's columns; rows of others than GROUPS and AGES are not used.
+FAIRFACE_VALUES = {
+    "age": ("0-2", "3-9", "10-19", *AGES, "60-69", "more than 70"),
+    "gender": ("Female", "Male"),
+    "race": (
+        *("White", "Black", "Latino_Hispanic", "Indian"),
+        *("East Asian", "Southeast Asian", "Middle Eastern"),
+    ),
+}
 IMAGES_PER_GROUP = 500  # at most, in each of the three FairFace sets
 CELEBA_SPLITS = ("train", "val", "test")
 
@@ -71,69 +82,92 @@ def celeba_table(data_dir):
         InputError: files are missing or damaged, or do not fit each other.
     """
     folder = _require_folder(data_dir, "celeba")
-    labels_path, labels = _read_celeba_file(
-        folder, "list_attr_celeba", {"skiprows": 1, "index_col": 0}
-    )
-    require_columns(labels_path, labels, ["Male"])
-    if not labels["Male"].isin([-1, 1]).all():
-        raise InputError(f"{labels_path}: the column Male must hold -1 and 1 only")
-    if os.path.isdir(os.path.join(folder, "train")):
-        splits, split_folder = _splits_by_folder(folder)
+    labels_path, labels = _read_celeba_file(folder, "list_attr_celeba", ["image_id", "Male"])
+    male = _read_numbers(labels_path, labels["Male"], {-1: 0, 1: 1})
+    parts = find_splits(folder, list_contents(folder).folders)
+    if "train" in parts:
+        splits, split_folder = _splits_by_folder(folder, parts)
     else:
-        splits, split_folder = _splits_by_file(folder)
+        splits, split_folder = _splits_by_file(folder, labels_path, labels["image_id"])
     if not splits:
         raise InputError(
             f"{folder}: no images in train/, val/, test/ or img_align_celeba/; unpack CelebA there"
         )
-    require_images(labels_path, labels.index, splits, folder)
-    table = pd.DataFrame({"split": [splits[name] for name in labels.index]})
-    paths = [os.path.join(split_folder[splits[name]], name) for name in labels.index]
+    require_images(labels_path, labels["image_id"], splits, folder)
+    table = pd.DataFrame({"split": [splits[name] for name in labels["image_id"]]})
+    paths = [os.path.join(split_folder[splits[name]], name) for name in labels["image_id"]]
     table.insert(0, "path", paths)
-    table["male"] = (labels["Male"].to_numpy() == 1).astype(np.int64)
+    table["male"] = male
     return table.sort_values("path", ignore_index=True)
 
 
-def _splits_by_folder(folder):
-    """{image name: split} and {split: folder}, where each split has a folder."""
-    split_folder = {split: os.path.join(folder, split) for split in CELEBA_SPLITS}
+def _splits_by_folder(folder, parts):
+    """{image name: split} and {split: folder}, where each split has a folder.
+
+    parts: {split: name of its folder}. Raises InputError.
+    """
+    split_folder = {split: os.path.join(folder, name) for split, name in parts.items()}
     splits = {}
     for split, path in split_folder.items():
-        splits |= dict.fromkeys(list_images(path), split)
+        names = list_images(path)
+        if twice := [name for name in names if name in splits]:
+            raise InputError(
+                f"{folder}: {len(twice)} images lie in two of {', '.join(parts.values())}, the "
+                f"first {twice[0]}; keep one of each"
+            )
+        splits |= dict.fromkeys(names, split)
     return splits, split_folder
 
 
-def _splits_by_file(folder):
-    """{image name: split} and {split: folder}, where a file lists the splits."""
-    txt_options = {"header": None, "index_col": 0, "names": ["partition"]}
-    path, table = _read_celeba_file(folder, "list_eval_partition", txt_options)
-    require_columns(path, table, ["partition"])
-    if not table["partition"].isin([0, 1, 2]).all():
-        raise InputError(f"{path}: the column partition must hold 0, 1 and 2 only")
+def _splits_by_file(folder, labels_path, names):
+    """{image name: split} and {split: folder}, where a file lists the splits.
+
+    labels_path: of the file whose rows name the images `names`. Raises InputError.
+    """
+    columns = ["image_id", "partition"]
+    path, table = _read_celeba_file(folder, "list_eval_partition", columns, headless=True)
+    partition = _read_numbers(path, table["partition"], {0: "train", 1: "val", 2: "test"})
+    split_of = dict(zip(table["image_id"], partition))
     images = os.path.join(folder, "img_align_celeba")
     if os.path.isdir(os.path.join(images, "img_align_celeba")):  # Kaggle's archive nests it
         images = os.path.join(images, "img_align_celeba")
-    present = set(list_images(images))
-    splits = {}
-    for name, partition in table["partition"].items():
-        if name in present:
-            splits[name] = CELEBA_SPLITS[partition]
+    present = list_images(images)
+    labelled = set(names)
+    without_split = [name for name in present if name in labelled and name not in split_of]
+    if without_split:
+        raise InputError(
+            f"{path}: no row for {len(without_split)} of the {len(names)} images of {labels_path}, "
+            f"the first {without_split[0]}; add these rows, or take the images out"
+        )
+    splits = {name: split_of.get(name) for name in present}
     return splits, dict.fromkeys(CELEBA_SPLITS, images)
 
 
-def _read_celeba_file(folder, name, txt_options):
+def _read_celeba_file(folder, name, columns, headless=False):
     """Path and table of a file of CelebA, as .csv (Kaggle) or .txt (torchvision).
 
-    The table's index is the image's name.
+    columns, headless: as for read_table; the first column has the images' names.
     """
     path = os.path.join(folder, f"{name}.csv")
-    if os.path.exists(path):
-        table = read_table(path)
-        require_columns(path, table, ["image_id"])
-        return path, table.set_index("image_id")
-    path = os.path.join(folder, f"{name}.txt")
     if not os.path.exists(path):
-        raise InputError(f"{folder}: neither {name}.csv nor {name}.txt; download it with CelebA")
-    return path, read_table(path, sep=r"\s+", **txt_options)
+        path = os.path.join(folder, f"{name}.txt")
+    if not os.path.exists(path):
+        present = list_names(sorted(os.listdir(folder)), 8)
+        raise InputError(
+            f"{folder}: neither {name}.csv nor {name}.txt, it holds {present}; download it with "
+            "CelebA"
+        )
+    table = read_table(path, columns, headless)
+    table[columns[0]] = clean_names(table[columns[0]])
+    return path, table
+
+
+def _read_numbers(path, column, meanings):
+    """Numbers of a column, (n,), as what they mean: {number: meaning}. Raises InputError."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    plain = numbers.map({number: str(number) for number in meanings})  # "1" of "1.0"
+    match_values(path, plain.fillna(column), [str(number) for number in meanings])
+    return numbers.map(meanings).to_numpy()
 
 
 # ----------------------------------------------------------------------------- FairFace
@@ -164,14 +198,15 @@ def fairface_table(data_dir):
 def _cut_sets(folder, source, purposes):
     """The table of one label file, its images shared out among the purposes."""
     path = os.path.join(folder, f"fairface_label_{source}.csv")
-    table = _read_fairface_labels(folder, source, path)
+    table, counts = _read_fairface_labels(folder, source, path)
     for group, name in enumerate(GROUP_NAMES):
         rows = np.flatnonzero(table["group"] == group)
         size = min(IMAGES_PER_GROUP, len(rows) // len(purposes))
         if size == 0:
             raise InputError(
                 f"{path}: {len(rows)} images of {name} aged 20 to 59; the sets "
-                f"{', '.join(purposes)} need at least one each"
+                f"{', '.join(purposes)} need at least one each; add images. Rows of all ages: "
+                f"{counts}"
             )
         rows = np.random.default_rng(group).permutation(rows)
         for part, purpose in enumerate(purposes):
@@ -180,11 +215,18 @@ def _cut_sets(folder, source, purposes):
 
 
 def _read_fairface_labels(folder, source, path):
-    """The rows of a label file that belong to GROUPS and AGES, with purpose ""."""
-    labels = read_table(path, dtype=str)
-    require_columns(path, labels, ["file", "age", "gender", "race"])
-    present = {f"{source}/{name}" for name in list_images(os.path.join(folder, source))}
+    """The rows of a label file that belong to GROUPS and AGES, with purpose "".
+
+    Also returns how many rows there are of each race and gender, as text.
+    """
+    labels = read_table(path, ["file", *FAIRFACE_VALUES])
+    labels["file"] = clean_names(labels["file"])
+    present = [f"{source}/{name}" for name in list_images(os.path.join(folder, source))]
     require_images(path, labels["file"], present, folder)
+    for column, known in FAIRFACE_VALUES.items():
+        labels[column] = match_values(path, labels[column], known)
+    counts = labels.value_counts(["race", "gender"], sort=False).items()
+    counts = ", ".join(f"{race} {gender} {count}" for (race, gender), count in counts)
     index_of = {pair: index for index, pair in enumerate(GROUPS)}
     pairs = zip(labels["race"], labels["gender"])
     labels["group"] = [index_of.get(pair, -1) for pair in pairs]
@@ -196,4 +238,4 @@ def _read_fairface_labels(folder, source, path):
         "group": labels["group"],
         "purpose": "",
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns), counts

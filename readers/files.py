@@ -1,17 +1,196 @@
-"""Folders and tables that a data set must have, with messages that say what is missing."""
+"""Folders that a data set must have: what lies in them, what is read, and what is left out."""
 
 import os
-import zlib
+import re
+from collections import Counter
+from typing import NamedTuple
 
+from common.records import note
 from common.settings import InputError
 
-import pandas as pd
+from drawings.note import NOTE_FILE
+from readers.pixels import IMAGE_ENDINGS
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+# What systems and programs put into folders, in small letters; hidden files are skipped anyway.
+LITTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle"),
+    *("#snapshot", "$recycle.bin", "recycler", "system volume information", "lost+found"),
+    *("__pycache__", "_gsdata_", "network trash folder", "temporary items"),
+}
+HIDDEN = "hidden or system files and folders"
+SPLITS = {  # the words by which a folder is known as a part of the data, in small letters
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "validate", "dev", "development"),
+    "test": ("test", "tests", "testing", "tst", "holdout"),
+    "eval": ("eval", "evaluation"),  # stands for test, or for val where there is a test too
+}
+SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
+FILLERS = {"set", "sets", "data", "dataset", "split", "part", "folder"}  # "train_set", "Test Data"
+FILLERS |= {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
+
+
+class Contents(NamedTuple):
+    """What lies in a folder, without what lies deeper."""
+
+    images: list  # names of the images that are read, sorted
+    folders: list  # names of the folders, sorted
+    left_out: Counter  # how many others, by their ending; HIDDEN
+
+
+# ----------------------------------------------------------------------------- listing
+
+
+def list_contents(path):
+    """The Contents of a folder. Raises InputError: no such folder, or a link that leads nowhere."""
+    contents = Contents([], [], Counter())
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a folder that can be read") from None
+    for entry in entries:
+        name, ending = entry.name, os.path.splitext(entry.name)[1].lower()
+        if name.startswith(".") or name.lower() in LITTER:
+            contents.left_out[HIDDEN] += 1
+        elif entry.is_dir():
+            contents.folders.append(name)
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            raise InputError(
+                f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist; put "
+                "that file back, or take out the link"
+            )
+        elif ending in IMAGE_ENDINGS and entry.is_file():
+            contents.images.append(name)
+        elif name != NOTE_FILE:
+            contents.left_out[ending or "no ending"] += 1
+    return contents
+
+
+def list_images(folder):
+    """Names of the images in a folder, sorted; none if there is no such folder.
+
+    A note says what else lies there. Raises InputError on a link that leads nowhere.
+    """
+    if not os.path.isdir(folder):
+        return []
+    contents = list_contents(folder)
+    if contents.left_out:
+        note(f"{folder}: left out {describe(contents.left_out)}")
+    return contents.images
+
+
+def list_tree(path):
+    """Paths of the images in a folder and its folders, sorted, and what is left out, a Counter.
+
+    Raises:
+        InputError: a link leads nowhere or back, or one of the folders is named as a split.
+    """
+    paths, left_out, visited = [], Counter(), set()
+
+    def visit(folder):
+        real = os.path.realpath(folder)
+        if real in visited:
+            raise InputError(f"{folder} is a link to {real}, listed already; take out the link")
+        visited.add(real)
+        contents = list_contents(folder)
+        paths.extend(os.path.join(folder, name) for name in contents.images)
+        left_out.update(contents.left_out)
+        for name in contents.folders:
+            if split_word(name) in SPLIT_OF.values():
+                raise InputError(
+                    f"{os.path.join(folder, name)}: a folder that is named as a part of the data, "
+                    "in a folder of a class; put the parts on top, as in train/CLASS/, val/CLASS/"
+                )
+            visit(os.path.join(folder, name))
+
+    visit(path)
+    return sorted(paths), left_out
+
+
+def describe(counts):
+    """Counts of what is left out, as text: "by ending: .heic 4, .txt 8; hidden ...: 2"."""
+    endings = {ending: count for ending, count in counts.items() if ending != HIDDEN}
+    listed = ", ".join(f"{ending} {count}" for ending, count in sorted(endings.items()))
+    parts = [f"{sum(endings.values())} of other kinds ({listed})"] if endings else []
+    parts += [f"{counts[HIDDEN]} {HIDDEN}"] if counts[HIDDEN] else []
+    return " and ".join(parts) or "nothing"
+
+
+def list_names(names, limit=5):
+    """Some names as text, the first of many: "a, b, c and 9 more"."""
+    names = list(names)
+    text = ", ".join(map(str, names[:limit])) or "nothing"
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
+# ----------------------------------------------------------------------------- parts of the data
+
+
+def split_word(name):
+    """The key of SPLITS that a folder's name stands for, in any case and with FILLERS, or None."""
+    split, rest = _parse_split(name)
+    return split if not rest else None
+
+
+def _parse_split(name):
+    """The key of SPLITS that one word of a name stands for, or None; and its other words."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    split, rest = None, []
+    for word in re.findall(r"[^\W\d_]+", spaced):
+        for filler in FILLERS:  # "trainset"
+            if word.removesuffix(filler) in SPLIT_OF:
+                word = word.removesuffix(filler)
+        if word in SPLIT_OF and split is None:
+            split = SPLIT_OF[word]
+        elif word not in FILLERS:
+            rest.append(word)
+    return split, tuple(rest)
+
+
+def find_splits(path, names):
+    """Which of a folder's folders are parts of the data: {"train", "val", "test": name}, or {}.
+
+    Names are taken in any case, with usual relatives (SPLITS), and with words that all of them
+    share ("seg_train", "seg_test"). A note says what was taken for what.
+
+    Raises:
+        InputError: two folders stand for one part, or names hold both a class and a part.
+    """
+    by_rest = {}  # the other words of the name -> split -> names
+    for name in names:
+        split, rest = _parse_split(name)
+        if split:
+            by_rest.setdefault(rest, {}).setdefault(split, []).append(name)
+    shared = {rest: named for rest, named in by_rest.items() if not rest or len(named) > 1}
+    if len(shared) > 1 and () not in shared:
+        mixed = sorted(
+            name for named in shared.values() for group in named.values() for name in group
+        )
+        raise InputError(
+            f"{path}: the names of {list_names(mixed)} hold both a class and a part of the data; "
+            "put them into folders such as train/CLASS/ and val/CLASS/"
+        )
+    named = shared.get((), next(iter(shared.values()), {}))
+    if "eval" in named:
+        stands_for = "val" if "test" in named else "test"
+        named.setdefault(stands_for, []).extend(named.pop("eval"))
+    for split, group in named.items():
+        if len(group) > 1:
+            raise InputError(
+                f"{path}: {' and '.join(sorted(group))} both are named as the {split} set; keep "
+                "one of them there"
+            )
+    splits = {split: group[0] for split, group in named.items()}
+    guessed = [f"{name}/ as {split}/" for split, name in splits.items() if name != split]
+    if guessed:
+        note(f"{path}: reads {', '.join(guessed)}")
+    return splits
+
+
+# ----------------------------------------------------------------------------- requirements
 
 
 def require_folder(data_dir, name, holds, drawing):
-    """The path of the folder `name` in data_dir.
+    """The path of the folder `name` in data_dir, in any case.
 
     Args:
         data_dir: the folder of all data.
@@ -23,54 +202,41 @@ def require_folder(data_dir, name, holds, drawing):
         InputError: there is no such folder.
     """
     folder = os.path.join(data_dir, name)
-    if not os.path.isdir(folder):
-        raise InputError(
-            f"{folder}: no such folder; DATA_DIR must be the folder that holds {holds}, as the "
-            f"README shows. Or draw {drawing} --DRAW=toy"
-        )
-    return folder
-
-
-def list_images(folder):
-    """Names of the images in a folder, in no order; none if there is no such folder."""
-    if not os.path.isdir(folder):
-        return []
-    return [name for name in os.listdir(folder) if name.lower().endswith(IMAGE_ENDINGS)]
-
-
-def read_table(path, **options):
-    """A file of a data set as a DataFrame; options as for pandas.read_csv. Raises InputError."""
-    if not os.path.exists(path):
-        raise InputError(f"{path} is missing; download it with the data set")
-    try:
-        return pd.read_csv(path, **options)
-    except (ValueError, EOFError, zlib.error) as error:  # ValueError: of pandas' parser too
-        raise InputError(f"{path} cannot be read ({error}); download it again") from None
-
-
-def require_columns(path, table, columns):
-    """Raise InputError unless the table that was read from `path` has these columns."""
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        needed = ", ".join(columns)
-        raise InputError(f"{path}: no column {', '.join(missing)}; it needs {needed}")
+    if os.path.isdir(folder):
+        return folder
+    present = list_contents(data_dir).folders if os.path.isdir(data_dir) else []
+    for other in present:
+        if other.lower() == name:
+            return os.path.join(data_dir, other)
+    holding = f"; {data_dir} holds {list_names(present)}" if os.path.isdir(data_dir) else ""
+    raise InputError(
+        f"{folder}: no such folder{holding}; DATA_DIR must be the folder that holds {holds}, as "
+        f"the README shows. Or draw {drawing} --DRAW=toy"
+    )
 
 
 def require_images(path, names, present, folder):
     """Raise InputError unless every row of a label file has an image, and only one row each.
 
+    A note says how many images have no row.
+
     Args:
         path: of the label file.
-        names: (n,) pandas Index or Series, the image that each row names.
+        names: (n,) pandas Series, the image that each row names.
         present: the names of the images that exist.
         folder: where they lie, for the message.
     """
+    present = set(present)
     missing = [name for name in names if name not in present]
     if missing:
         raise InputError(
             f"{path}: {len(missing)} of {len(names)} rows have no image in {folder}, the first "
-            f"{missing[0]}; add the images or take the rows out"
+            f"'{missing[0]}'; there are {len(present)} images ({list_names(sorted(present), 2)}); "
+            "add the images or take the rows out"
         )
-    duplicates = list(names[pd.Index(names).duplicated()])
+    duplicates = names[names.duplicated()].tolist()
     if duplicates:
         raise InputError(f"{path}: two rows for {duplicates[0]}; keep one")
+    if extra := present.difference(names):
+        listed = list_names(sorted(extra), 2)
+        note(f"{path}: has no row for {len(extra)} images, which are left out ({listed})")

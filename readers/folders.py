@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import unicodedata
+from collections import Counter
 
+from common.records import note
 from common.settings import InputError
 
 import numpy as np
-from torchvision.datasets import ImageFolder
 
+from readers.files import describe, find_splits, list_contents, list_names, list_tree
 from readers.images import decode_images, without_groups
 
 # Side of the centred square that is used, as a share of an image's shorter side; torchvision's.
@@ -29,14 +32,14 @@ def folder(data_dir, purpose, image_size):
             "training out: mab.py takes torchvision's weights where there is no squeezenet.pth"
         )
     source = parts[purpose]
-    listing = _list_classes(source)
-    if tuple(listing.classes) != names:
-        different = ", ".join(sorted(set(listing.classes) ^ set(names))[:3])
+    classes = _list_classes(source)
+    if tuple(classes) != names:
+        different = ", ".join(sorted(set(classes) ^ set(names))[:3])
         values = parts["values"]
         raise InputError(
-            f"{source}: not the classes of {values} ({different} differ); make them the same"
+            f"{source}: not the classes of {values} ({different} differ); give both the same ones"
         )
-    samples = sorted(listing.samples)
+    samples = sorted((path, names.index(name)) for name in names for path in classes[name])
     paths, labels = (np.array(column) for column in zip(*samples))
     if parts["values"] == parts["report"] and purpose != "train":
         rows = halve([_read_bytes(path) for path in paths], labels, purpose)
@@ -54,29 +57,62 @@ def folder(data_dir, purpose, image_size):
 def folder_parts(data_dir):
     """Where the images for each purpose are: {"train": if there is one, "values", "report"}.
 
-    With train/, val/ and test/: as their names say. Without test/, val/ is for "values" and
-    "report"; without val/, test/ is. With none of them, all of data_dir is. One folder for both
-    purposes is halved.
+    With train/, val/ and test/ (or relatives of these names, SPLITS of readers/files.py): as their
+    names say. Without test/, val/ is for "values" and "report"; without val/, test/ is. With none
+    of them, all of data_dir is. One folder for both purposes is halved. A note says which folders
+    beside such parts are left out.
 
     Raises:
-        InputError: there is only train/.
+        InputError: there is only train/; or folders are parts of the data, but not of this layout.
     """
-    present = {}
-    for name in ("train", "val", "test"):
-        if os.path.isdir(os.path.join(data_dir, name)):
-            present[name] = os.path.join(data_dir, name)
-    if list(present) == ["train"]:
-        raise InputError(f"{data_dir}: train/, but no val/ or test/; add one, to measure on")
-    if "val" not in present and not {"train", "test"} <= present.keys():
-        return {"values": data_dir, "report": data_dir}  # these names, if any, are classes
+    folders = list_contents(data_dir).folders
+    splits = find_splits(data_dir, folders)
+    if not splits:
+        _refuse_unknown_parts(data_dir, folders)
+        return {"values": data_dir, "report": data_dir}
+    beyond = sorted(set(folders) - set(splits.values()))
+    present = {split: os.path.join(data_dir, name) for split, name in splits.items()}
+    for split, path in present.items():
+        if not list_contents(path).folders:
+            beside = f"beside {list_names(beyond)} " if beyond else ""
+            raise InputError(
+                f"{path}: {beside}this is taken for the {split} set, by its name, but it holds no "
+                "folder for each class; add these, take it away, or, if it is a class itself, move "
+                f"all classes into {os.path.join(data_dir, 'val')}"
+            )
+    if beyond:
+        beside = ", ".join(splits.values())
+        note(f"{data_dir}: left out the folders beside {beside}: {list_names(beyond)}")
+    if present.keys() == {"train"}:
+        raise InputError(f"{present['train']}: no val/ or test/ beside it; add one, to measure on")
     parts = {"train": present["train"]} if "train" in present else {}
     report = present.get("test", present.get("val"))
     return parts | {"values": present.get("val", report), "report": report}
 
 
+def _refuse_unknown_parts(data_dir, folders):
+    """Raise InputError if folders look like parts of the data: two or more hold the same classes.
+
+    This is how parts are known whose names say nothing: fold1/ and fold2/, or other languages.
+    """
+    holders = {}  # names of the folders within -> folders
+    for name in folders:
+        contents = list_contents(os.path.join(data_dir, name))
+        if len(contents.folders) > 1 and not contents.images:
+            holders.setdefault(tuple(contents.folders), []).append(name)
+    for classes, alike in holders.items():
+        if len(alike) > 1:
+            raise InputError(
+                f"{data_dir}: {list_names(alike)} all hold the folders {list_names(classes)}, so "
+                "they look like parts of the data, not like classes; name them train/, val/ and "
+                "test/, or give one of them as --DATA_DIR. If they are classes, put their images "
+                "into them without folders"
+            )
+
+
 def folder_classes(data_dir):
     """Names of a folder's classes, in alphabetical order: a class's index is its label."""
-    return tuple(_list_classes(folder_parts(data_dir)["values"]).classes)
+    return tuple(_list_classes(folder_parts(data_dir)["values"]))
 
 
 def halve(contents, labels, purpose):
@@ -105,18 +141,61 @@ def _read_bytes(path):
 
 
 def _list_classes(path):
-    """A folder that has one folder for each class, as torchvision lists it. Raises InputError."""
-    try:
-        listing = ImageFolder(path)
-    except (OSError, ValueError) as error:  # no folder, no classes, or a class without images
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+    """{class: paths of its images}, in alphabetical order, of a folder with one folder a class.
+
+    A note says what is left out, and how many images lie in folders within classes.
+
+    Raises:
+        InputError: fewer than two classes, a class without images, or two that are one.
+    """
+    contents = list_contents(path)
+    left_out = Counter(contents.left_out)
+    left_out.update({"images beside the classes": len(contents.images)} if contents.images else {})
+    classes, deeper = {}, Counter()
+    for name in contents.folders:
+        folder = os.path.join(path, name)
+        classes[name], ignored = list_tree(folder)
+        left_out.update(ignored)
+        deeper[name] = sum(os.path.dirname(image) != folder for image in classes[name])
+        if not classes[name]:
+            raise InputError(
+                f"{folder}: no images for this class, but {describe(ignored)}; add images (of "
+                "the formats in docs/records.md), or take the folder away"
+            )
+    _require_classes(path, classes, deeper)
+    if left_out:
+        note(f"{path}: left out {describe(left_out)}")
+    if deeper := +deeper:
+        listed = list_names(f"{name} {count}" for name, count in deeper.items())
+        note(f"{path}: some images are taken from folders within classes: {listed}")
+    return classes
+
+
+def _require_classes(path, classes, deeper):
+    """Raise InputError unless there are two classes at least, all different.
+
+    deeper: {class: number of its images that lie in folders within it}.
+    """
+    if not classes:
         raise InputError(
-            f"{path}: {reason}. It must hold a folder of images for each class, or train/ and val/ "
-            "which do"
-        ) from None
-    if len(listing.classes) < 2:
-        raise InputError(
-            f"{path}: only one class, {listing.classes[0]}; to tell classes apart takes two, each "
-            "in a folder of its own"
+            f"{path}: no classes in it. It must hold a folder of images for each class, or train/ "
+            "and val/ which do"
         )
-    return listing
+    if len(classes) < 2:
+        (name,) = classes
+        inside = f"; is --DATA_DIR={os.path.join(path, name)} meant?" if deeper[name] else ""
+        raise InputError(
+            f"{path}: only one class, {name}; to tell classes apart takes two, each in a folder of "
+            f"its own: add one{inside}"
+        )
+    spellings, targets = {}, {}
+    for name in classes:
+        spelling = unicodedata.normalize("NFC", name).casefold().strip()
+        target = os.path.realpath(os.path.join(path, name))
+        for known, key in ((spellings, spelling), (targets, target)):
+            if key in known:
+                raise InputError(
+                    f"{path}: {known[key]!r} and {name!r} are one class by their names or as "
+                    "links; keep one of these folders"
+                )
+            known[key] = name

@@ -7,6 +7,8 @@ import os
 import struct
 import subprocess
 
+from common import settings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,6 @@ import torch
 from PIL import Image
 
 import datasets
-from readers import images
 from readers.faces import GROUPS
 from tests.damage import check_message, check_stopped, cut
 
@@ -24,7 +25,7 @@ SIZE = 32
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -137,7 +138,7 @@ def test_every_data_set_keeps_the_promises(task, tmp_path, cache, monkeypatch):
         assert datasets.digest(load(task, root, purpose)) == datasets.digest(data)
 
     whole_cache = {file.name: file.read_bytes() for file in cache.glob("*")}
-    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "other cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "other cache"))
     for purpose, data in sets.items():
         present = set((tmp_path / "other cache").glob("*"))
         with monkeypatch.context() as patch:

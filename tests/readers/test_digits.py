@@ -61,6 +61,12 @@ def test_training_table_stands_in_for_the_training_images(tmp_path, digits):
     np.savetxt(path, rows[:, 1:], fmt="%d", delimiter=",")
     with pytest.raises(InputError, match="must hold 784 pixels and a label"):
         mnist(tmp_path, "train", 28)
+    np.savetxt(path, rows[:, ::-1] + 256 * (rows[:, ::-1] > 250), fmt="%d", delimiter=",")
+    with pytest.raises(InputError, match="from 0 to 255"):
+        mnist(tmp_path, "train", 28)
+    np.savetxt(path, np.roll(rows, 1, 1) * (np.arange(785) < 780), fmt="%d", delimiter=",")
+    with pytest.raises(InputError, match="20 labels .0., which should be"):  # labels in front
+        mnist(tmp_path, "train", 28)
     write_mnist(tmp_path / "mnist", digits[0][:4], digits[1][:4], source="train")
     assert len(mnist(tmp_path, "train", 28).label) == 4  # MNIST's own files go first
 
@@ -98,10 +104,65 @@ def test_damaged_files(tmp_path, digits, name, damage):
         (np.zeros((20, 27, 28)), np.arange(20) % 10, "no idx file of this shape"),
         (np.zeros((20, 28, 28)), np.arange(19) % 10, "20 images and 19 labels"),
         (np.zeros((20, 28, 28)), np.arange(20), "from 0 to 9"),
+        (np.zeros((20, 28, 28)), np.zeros(20), "20 labels .0., which should be"),
         (np.zeros((1, 28, 28)), np.zeros(1), "1 images and 1 labels"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, images, labels, words):
     write_mnist(tmp_path / "mnist", images.astype(np.uint8), labels.astype(np.uint8))
+    with pytest.raises(InputError, match=words):
+        mnist(tmp_path, "values", 28)
+
+
+def own_folders(path):
+    """As Kaggle's archive unpacks: each file in a folder of its name."""
+    for file in list(path.iterdir()):
+        file.rename(path / "aside")
+        file.mkdir()
+        (path / "aside").rename(file / file.name)
+
+
+def compress_under_the_old_name(path):
+    for file in path.iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content if content[:2] == b"\x1f\x8b" else gzip.compress(content))
+
+
+def rename(old, new):
+    def rename_all(path):
+        for file in list(path.iterdir()):
+            file.rename(path / file.name.replace(old, new))
+
+    return rename_all
+
+
+@pytest.mark.parametrize("place", ["mnist", "MNIST", "MNIST/raw", "mnist/MNIST/raw", "mnist/raw"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: None,
+        rename("-idx", ".idx"),
+        rename("-", "_"),
+        rename("t10k", "test"),
+        rename("-ubyte", ".ubyte"),
+        rename("images", "IMAGES"),
+        own_folders,
+        compress_under_the_old_name,
+    ],
+)
+def test_other_places_and_names(tmp_path, digits, place, change):
+    for source, images in (("t10k", digits[0]), ("train", 255 - digits[0])):
+        write_mnist(tmp_path / place, images, digits[1], source)
+    change(tmp_path / place)
+    data = mnist(tmp_path, "train", 28)
+    assert (data.images[:, 1].numpy() == 255 - digits[0]).all()
+    assert data.label.tolist() == digits[1].tolist()
+    assert sorted(mnist(tmp_path, "report", 28).label.tolist()) == list(range(10))
+
+
+def test_a_missing_file_is_told_beside_what_is_there(tmp_path, digits):
+    write_mnist(tmp_path / "mnist", *digits)
+    rename("t10k-images", "pictures")(tmp_path / "mnist")
+    words = "neither t10k-images-idx3-ubyte nor .* holds pictures-idx3-ubyte.gz, t10k-labels"
     with pytest.raises(InputError, match=words):
         mnist(tmp_path, "values", 28)

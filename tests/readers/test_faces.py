@@ -3,6 +3,7 @@
 import os
 import shutil
 
+from common import records, settings
 from common.settings import InputError
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from readers import faces, images
+from readers import faces
 from readers.faces import GROUPS, celeba, celeba_table, fairface, fairface_table
 from tests.conftest import REPOSITORY
 from tests.damage import JUNK, check_message, cut, edit, empty, remove, write
@@ -21,7 +22,7 @@ ATTRIBUTES, LABELS = "celeba/list_attr_celeba.csv", "fairface/fairface_label_val
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path / "cache"))
 
 
 # ----------------------------------------------------------------------------- layouts and splits
@@ -194,7 +195,7 @@ CASES = [
     (ATTRIBUTES, remove, ["data/celeba", "list_attr_celeba"]),
     (LABELS, remove, [LABELS]),
     *((path, damage, [path]) for path in (ATTRIBUTES, LABELS) for damage in UNREADABLE.values()),
-    (ATTRIBUTES, edit("(?s)\n.*", "\n"), ["data/celeba", "train"]),
+    (ATTRIBUTES, edit("(?s)\n.*", "\n"), [ATTRIBUTES, "no rows"]),
     (LABELS, edit("(?s)\n.*", "\n"), [LABELS]),
     (ATTRIBUTES, edit("image_id", "name"), [ATTRIBUTES, "image_id"]),
     (ATTRIBUTES, edit("Male", "Smiling"), [ATTRIBUTES, "Male"]),
@@ -230,7 +231,8 @@ def test_partition_file_that_is_wrong(toy, tmp_path):
     split_table = celeba_table(toy)
     names = split_table["path"].map(os.path.basename)
     write_kaggle(split_table, names, 3, tmp_path / "celeba")
-    with pytest.raises(InputError, match="list_eval_partition.csv: the column partition must"):
+    words = "partition.csv: the column partition holds '3' 192 times; .* 0, 1, 2"
+    with pytest.raises(InputError, match=words):
         celeba_table(tmp_path)
     remove(tmp_path / "celeba/list_eval_partition.csv")
     with pytest.raises(InputError, match="neither list_eval_partition.csv nor"):
@@ -242,3 +244,119 @@ def test_image_folder_that_is_empty(data):
         empty(data / "celeba" / split)
     with pytest.raises(InputError, match="no images in train/.* unpack CelebA there"):
         celeba_table(data)
+
+
+# ----------------------------------------------------------------------------- forms of labels
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    monkeypatch.setattr(records, "NOTES", [])
+    return records.NOTES
+
+
+def encode(encoding):
+    return lambda path: path.write_text(path.read_text(), encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    "path, change, corrected",
+    [
+        (LABELS, edit(",Female", ",Female "), ["gender", "'Female ' 6 times"]),
+        (LABELS, edit(",Male", ",male"), ["gender", "'male' 6 times"]),
+        (LABELS, edit("White", "WHITE"), ["race", "'WHITE' 6 times"]),
+        (LABELS, edit("20-29", "20 \u2013 29"), ["age", "12 times"]),
+        (LABELS, edit(",", ";"), []),
+        (LABELS, edit(",", "\t"), []),
+        (LABELS, edit("gender", " Gender"), []),
+        (LABELS, edit("val/", r"val\\"), []),
+        (LABELS, encode("utf-8-sig"), []),
+        (LABELS, encode("utf-16"), []),
+        (ATTRIBUTES, edit(",", ";"), []),
+        (ATTRIBUTES, edit("image_id", "Image_ID"), []),
+        (ATTRIBUTES, edit(",1", ", 1.0"), []),
+        (ATTRIBUTES, encode("utf-16"), []),
+    ],
+)
+def test_other_forms_give_the_same_tables(data, notes, path, change, corrected):
+    tables = celeba_table(data), fairface_table(data)
+    assert notes == []
+    change(data / path)
+    pd.testing.assert_frame_equal(celeba_table(data), tables[0])
+    pd.testing.assert_frame_equal(fairface_table(data), tables[1])
+    assert len(notes) == bool(corrected)
+    assert all(word in notes[0] for word in corrected)
+
+
+@pytest.mark.parametrize(
+    "path, change, words",
+    [
+        (LABELS, edit("Female", "F"), ["'F' 6 times", "Female, Male"]),
+        (LABELS, edit("White", "Caucasian"), ["'Caucasian' 6 times", "Latino_Hispanic"]),
+        (LABELS, edit("(/0.jpg),20-29", r"\1,03-Sep"), ["'03-Sep' once", "more than 70"]),
+        (LABELS, edit("(/0.jpg),20-29", r"\1,"), ["'' once"]),
+        (ATTRIBUTES, edit(",-1", ",0"), ["'0' 3 times", "-1, 1"]),
+        (ATTRIBUTES, edit(",-1", ",female"), ["'female' 3 times", "-1, 1"]),
+        (
+            LABELS,
+            edit("Female,Black", "Female,Indian"),
+            ["0 images of black women", "White Male 3"],
+        ),
+        (LABELS, edit("gender", "sex"), ["no column gender", "'sex'", "file, age, gender, race"]),
+    ],
+)
+def test_labels_that_are_not_known_are_named(data, path, change, words):
+    change(data / path)
+    with pytest.raises(InputError) as error:
+        read_all(data)
+    check_message(str(error.value), path, *words)
+
+
+def test_images_without_a_row_are_said(data, notes):
+    draw_noise(data / "celeba/train/extra.jpg")
+    draw_noise(data / "fairface/val/90.jpg")
+    draw_noise(data / "fairface/val/91.jpg")
+    (data / "fairface/val/92.heic").touch()
+    celeba_table(data)
+    fairface_table(data)
+    assert len(notes) == 3
+    assert (
+        "list_attr_celeba.csv: has no row for 1 images, which are left out (extra.jpg)" in notes[0]
+    )
+    assert "val: left out 1 of other kinds (.heic 1)" in notes[1]
+    assert "label_val.csv: has no row for 2 images" in notes[2] and "val/90.jpg" in notes[2]
+
+
+@pytest.mark.parametrize("names", [("Train", "Val", "Test"), ("training", "valid", "testing")])
+def test_celeba_in_folders_of_other_names(data, notes, names):
+    before = celeba_table(data)
+    for old, new in zip(("train", "val", "test"), names):
+        (data / "celeba" / old).rename(data / "celeba" / new)
+    after = celeba_table(data)
+    assert sorted(after["split"]) == sorted(before["split"])
+    assert after["male"].groupby(after["split"]).sum().eq(1).all() and len(notes) == 1
+    assert after["path"].map(os.path.exists).all()
+
+
+def test_an_image_in_two_parts(data):
+    shutil.copy(data / "celeba/train/train1.jpg", data / "celeba/val")
+    with pytest.raises(InputError, match="1 images lie in two of .*, the first train1.jpg; keep"):
+        celeba_table(data)
+
+
+def test_a_partition_file_that_lacks_rows(toy, tmp_path):
+    split_table = celeba_table(toy)
+    names = split_table["path"].map(os.path.basename)
+    partition = split_table["split"].map(["train", "val", "test"].index)
+    write_kaggle(split_table, names, partition, tmp_path / "celeba")
+    edit("\n.*\n.*\n$", "\n")(tmp_path / "celeba/list_eval_partition.csv")
+    words = "list_eval_partition.csv: no row for 2 of the 192 images of .*list_attr_celeba.csv"
+    with pytest.raises(InputError, match=words):
+        celeba_table(tmp_path)
+
+
+def test_a_face_that_is_a_link_to_nowhere(data):
+    (data / "fairface/val/3.jpg").unlink()
+    (data / "fairface/val/3.jpg").symlink_to("/no/where.jpg")
+    with pytest.raises(InputError, match="val/3.jpg is a link to /no/where.jpg, .* put that file"):
+        fairface_table(data)

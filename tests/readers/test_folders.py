@@ -1,17 +1,27 @@
 """Folders of images: parts, halves, and folders that do not fit."""
 
+import os
+from pathlib import Path
+
+from common import records, settings
 from common.settings import InputError
 
 import pytest
 from PIL import Image
 
-from readers import images
 from readers.folders import folder, folder_classes, folder_parts, halve
+from tests.damage import check_message
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "CACHE_DIR", str(tmp_path / "cache"))
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(settings, "CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def notes(monkeypatch):
+    monkeypatch.setattr(records, "NOTES", [])
+    return records.NOTES
 
 
 def draw_plain(path, colour=None):
@@ -29,12 +39,11 @@ def draw_plain(path, colour=None):
         (["val", "test"], {"values": "val", "report": "test"}),
         (["val"], {"values": "val", "report": "val"}),
         (["cat", "dog"], {"values": "", "report": ""}),
-        (["test", "dog"], {"values": "", "report": ""}),  # test/ is a class here
     ],
 )
 def test_parts(tmp_path, names, parts):
     for name in names:
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "cat").mkdir(parents=True)
     expected = {purpose: str(tmp_path / name) for purpose, name in parts.items()}
     assert folder_parts(str(tmp_path)) == expected
 
@@ -84,27 +93,124 @@ def test_halves_of_a_class_differ_by_one_at_most():
     assert (values < 10).sum() == 5 and (values >= 10).sum() == 8
 
 
+def make(root, files):
+    """Write images, and empty files of other endings; "cat -> dog" is a link."""
+    for name in files:
+        path, _, target = str(root / name).partition(" -> ")
+        if target:
+            os.symlink(target, path)
+        elif path.endswith(".png"):
+            draw_plain(Path(path))
+        else:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).touch()
+
+
 @pytest.mark.parametrize(
     "files, words",
     [
         ([], ["folder of images for each class"]),
         (["a.png"], ["folder of images for each class"]),
         (["cat/1.png", "cat/2.png"], ["only one class, cat"]),
-        (["cat/1.png", "cat/2.png", "dog/1.txt"], ["dog"]),
+        (["photos/cat/1.png", "photos/dog/2.png"], ["only one class", "is --DATA_DIR=", "/photos"]),
+        (["cat/1.png", "cat/2.png", "dog/1.txt"], ["dog: no images", ".txt 1"]),
+        (["cat/1.png", "dog/1.heic", "dog/2.heic"], ["dog: no images", ".heic 2"]),
+        (["cat/1.png", "dog/.1.png"], ["dog: no images", "1 hidden"]),
         (["cat/1.png", "cat/2.png", "dog/1.png"], ["dog: one image"]),
         (["val/cat/1.png", "val/dog/1.png", "test/cat/1.png", "test/cow/1.png"], ["cow"]),
         (["train/cat/1.png", "train/dog/1.png"], ["val/"]),
+        (["Training/cat/1.png", "Training/dog/1.png"], ["Training: no val/"]),
+        (["cat/1.png", "dog/1.png", "test/1.png"], ["test: beside cat, dog", "test set", "/val"]),
+        (["cat/1.png", "dog/1.png", "Train/1.png"], ["Train: beside cat, dog", "train set"]),
+        (["bus/1.png", "Validation/1.png"], ["Validation: beside bus", "val set"]),
+        (["train/1.png", "test/2.png"], ["no folder for each class"]),
+        (["val/cat/1.png", "val/dog/1.png", "test/1.png"], ["test: ", "no folder for each class"]),
+        (["cat/train/1.png", "dog/Test/1.png"], ["cat/train: ", "in a folder of a class"]),
+        (["val/cat/1.png", "val/dog/deep/Testing/1.png"], ["dog/deep/Testing: "]),
+        (
+            ["a/cat/1.png", "a/dog/1.png", "b/cat/1.png", "b/dog/1.png"],
+            ["a, b all hold", "cat, dog"],
+        ),
+        (
+            ["fold1/x/1.png", "fold1/y/1.png", "fold2/x/1.png", "fold2/y/1.png", "z/1.png"],
+            ["fold1, fold2 all hold the folders x, y"],
+        ),
+        (["cat_train/1.png", "cat_test/1.png", "dog_train/1.png", "dog_test/1.png"], ["cat_test"]),
+        (["Cat/1.png", "cat/1.png", "dog/1.png"], ["'Cat' and 'cat' are one class"]),
+        (["cat/1.png", "cat /1.png"], ["'cat' and 'cat ' are one class"]),
+        (["caf\u00e9/1.png", "cafe\u0301/1.png"], ["are one class"]),
+        (["cat/1.png", "dog -> cat"], ["'cat' and 'dog' are one class"]),
+        (["cat/1.png", "cat/loop -> .", "dog/1.png"], ["cat/loop is a link to"]),
+        (
+            ["cat/1.png", "cat/2.png -> /no/where.png", "dog/1.png"],
+            ["2.png is a link to /no/where"],
+        ),
     ],
 )
 def test_bad_folders(files, words, tmp_path):
-    for name in files:
-        if name.endswith("png"):
-            draw_plain(tmp_path / name)
-        else:
-            (tmp_path / name).parent.mkdir(parents=True)
+    make(tmp_path, files)
     with pytest.raises(InputError) as error:
-        folder(tmp_path, "report", 8)
-    assert all(word in str(error.value) for word in [str(tmp_path), *words])
+        folder(str(tmp_path), "report", 8)
+    check_message(str(error.value), str(tmp_path), *words)
+
+
+@pytest.mark.parametrize(
+    "extra, words",
+    [
+        (["val/.ipynb_checkpoints/1.png", "val/cat/Thumbs.db"], "2 hidden or system"),
+        (["__MACOSX/cat/1.png", "val/__MACOSX/._1.png"], "1 hidden or system"),
+        (["val/cat/9.heic", "val/dog/9.heic", "val/dog/9.txt"], "3 of other kinds (.heic 2, .txt"),
+        (["val/loose.png"], "1 of other kinds (images beside the classes 1)"),
+        (["val/cat/thumbs/.1.png", "val/labels.csv"], "1 of other kinds (.csv 1) and 1 hidden"),
+        (["unlabeled/1.png", "docs/a.txt"], "left out the folders beside val: docs, unlabeled"),
+    ],
+)
+def test_what_is_left_out_is_said(tmp_path, notes, extra, words):
+    files = [f"val/{name}/{number}.png" for name in ("cat", "dog") for number in range(4)]
+    make(tmp_path, files)
+    plain = folder(str(tmp_path), "values", 8)
+    assert notes == []
+    make(tmp_path, extra)
+    assert folder_classes(str(tmp_path)) == ("cat", "dog")
+    assert (folder(str(tmp_path), "values", 8).images == plain.images).all()
+    assert len(notes) == 1 and words in notes[0] and notes[0].startswith(str(tmp_path))
+
+
+def test_images_in_folders_within_classes_are_taken_and_said(tmp_path, notes):
+    make(tmp_path, [f"{name}/{n}.png" for name in ("cat", "dog") for n in range(2)])
+    make(tmp_path, ["cat/more/7.png", "cat/more/deep/8.png"])
+    data = [folder(str(tmp_path), purpose, 8) for purpose in ("values", "report")]
+    assert sum(half.label.bincount() for half in data).tolist() == [4, 2]
+    assert notes == [f"{tmp_path}: some images are taken from folders within classes: cat 2"]
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".bmp", ".gif", ".webp", ".tif", ".PNG", ".avif"])
+def test_classes_may_hold_images_of_several_formats(tmp_path, notes, ending):
+    make(tmp_path, [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)])
+    before = [folder(str(tmp_path), purpose, 8) for purpose in ("values", "report")]
+    for number in range(3):
+        path = tmp_path / "cat" / f"{number}.png"
+        path.rename(path.with_suffix(ending))
+    after = [folder(str(tmp_path), purpose, 8) for purpose in ("values", "report")]
+    for old, new in zip(before, after):
+        assert sorted(old.images.flatten(1).tolist()) == sorted(new.images.flatten(1).tolist())
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "names", [("Training", "Testing"), ("TRAIN", "VALID"), ("seg_train", "seg_test")]
+)
+def test_relatives_of_the_parts_names_are_no_classes(tmp_path, notes, names):
+    for part, red in zip(names, (1, 2)):
+        for green, name in enumerate(("cat", "dog")):
+            for blue in range(2):
+                draw_plain(tmp_path / part / name / f"{blue}.png", (red, green, blue))
+    assert folder_classes(str(tmp_path)) == ("cat", "dog")
+    for purpose, red in (("train", 1), ("values", 2), ("report", 2)):
+        data = folder(str(tmp_path), purpose, 8)
+        assert (data.images[:, 0] == red).all()
+        assert (data.images[:, 1, 0, 0] == data.label).all()
+    assert len(notes) == 1 and f"{names[0]}/ as train/" in notes[0]
 
 
 def test_a_folder_that_is_missing(tmp_path):

@@ -4,17 +4,19 @@
     python datasets.py --DRAW=toy    draws images into toy/ first: portraits in the layout of the
                                      face sets, or signs for TASK=folder
 
-Layouts by TASK (full file names in the README):
+Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data folders"):
     faces    celeba/{train,val,test}/*.jpg with list_attr_celeba.csv
              celeba/img_align_celeba/*.jpg with list_attr_celeba and list_eval_partition, as .csv
              (Kaggle) or .txt (torchvision)
              fairface/{train,val}/*.jpg with fairface_label_train.csv, fairface_label_val.csv (the
              first may be missing)
     celeba   CelebA alone, as above
-    mnist    mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte, also as .gz; for training also
-             mnist_5k.csv.gz
+    mnist    mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte, also as .gz or in raw/; for
+             training also mnist_5k.csv.gz
     folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be
              missing, then val/ is halved; or CLASS/*.jpg, then each class is halved
+
+What is left out, corrected or guessed is said in a line each, with counts, and is in the records.
 
 A new data set is one function that reads it and one line in LOADERS.
 """

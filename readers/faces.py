@@ -2,6 +2,7 @@
 
 import os
 
+from common.records import note
 from common.settings import InputError
 
 import numpy as np
@@ -199,6 +200,7 @@ def _cut_sets(folder, source, purposes):
     """The table of one label file, its images shared out among the purposes."""
     path = os.path.join(folder, f"fairface_label_{source}.csv")
     table, counts = _read_fairface_labels(folder, source, path)
+    n_rows = counts.sum()
     for group, name in enumerate(GROUP_NAMES):
         rows = np.flatnonzero(table["group"] == group)
         size = min(IMAGES_PER_GROUP, len(rows) // len(purposes))
@@ -206,18 +208,24 @@ def _cut_sets(folder, source, purposes):
             raise InputError(
                 f"{path}: {len(rows)} images of {name} aged 20 to 59; the sets "
                 f"{', '.join(purposes)} need at least one each; add images. Rows of all ages: "
-                f"{counts}"
+                f"{_list_groups(counts)}"
             )
         rows = np.random.default_rng(group).permutation(rows)
         for part, purpose in enumerate(purposes):
             table.loc[rows[part * size : (part + 1) * size], "purpose"] = purpose
+    used = (table["purpose"] != "").sum()
+    if used < n_rows:
+        note(
+            f"{path}: {used} of {n_rows} rows are used, at most {IMAGES_PER_GROUP} of each of "
+            f"{', '.join(GROUP_NAMES)}, aged 20 to 59, for each of {', '.join(purposes)}"
+        )
     return table
 
 
 def _read_fairface_labels(folder, source, path):
     """The rows of a label file that belong to GROUPS and AGES, with purpose "".
 
-    Also returns how many rows there are of each race and gender, as text.
+    Also returns how many rows there are of each race and gender, a Series.
     """
     labels = read_table(path, ["file", *FAIRFACE_VALUES])
     labels["file"] = clean_names(labels["file"])
@@ -225,8 +233,7 @@ def _read_fairface_labels(folder, source, path):
     require_images(path, labels["file"], present, folder)
     for column, known in FAIRFACE_VALUES.items():
         labels[column] = match_values(path, labels[column], known)
-    counts = labels.value_counts(["race", "gender"], sort=False).items()
-    counts = ", ".join(f"{race} {gender} {count}" for (race, gender), count in counts)
+    counts = labels.value_counts(["race", "gender"], sort=False)
     index_of = {pair: index for index, pair in enumerate(GROUPS)}
     pairs = zip(labels["race"], labels["gender"])
     labels["group"] = [index_of.get(pair, -1) for pair in pairs]
@@ -239,3 +246,8 @@ def _read_fairface_labels(folder, source, path):
         "purpose": "",
     }
     return pd.DataFrame(columns), counts
+
+
+def _list_groups(counts):
+    """Counts by race and gender as text."""
+    return ", ".join(f"{race} {gender} {count}" for (race, gender), count in counts.items())

@@ -131,6 +131,11 @@ def split_word(name):
     return split if not rest else None
 
 
+def names_split(name):
+    """Whether one word of a folder's name, at least, is in SPLITS."""
+    return _parse_split(name)[0] is not None
+
+
 def _parse_split(name):
     """The key of SPLITS that one word of a name stands for, or None; and its other words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

@@ -10,7 +10,7 @@ from common.settings import InputError
 
 import numpy as np
 
-from readers.files import describe, find_splits, list_contents, list_names, list_tree
+from readers.files import describe, find_splits, list_contents, list_names, list_tree, names_split
 from readers.images import decode_images, without_groups
 
 # Side of the centred square that is used, as a share of an image's shorter side; torchvision's.
@@ -71,7 +71,7 @@ def folder_parts(data_dir):
         _refuse_unknown_parts(data_dir, folders)
         return {"values": data_dir, "report": data_dir}
     beyond = sorted(set(folders) - set(splits.values()))
-    present = {split: os.path.join(data_dir, name) for split, name in splits.items()}
+    present = {split: _unwrap(os.path.join(data_dir, name)) for split, name in splits.items()}
     for split, path in present.items():
         if not list_contents(path).folders:
             beside = f"beside {list_names(beyond)} " if beyond else ""
@@ -88,6 +88,19 @@ def folder_parts(data_dir):
     parts = {"train": present["train"]} if "train" in present else {}
     report = present.get("test", present.get("val"))
     return parts | {"values": present.get("val", report), "report": report}
+
+
+def _unwrap(path):
+    """The folder of a part of the data, or the one in it that alone holds all, as train/train/."""
+    contents = list_contents(path)
+    if len(contents.folders) > 1 or contents.images:
+        return path
+    for name in contents.folders:
+        if names_split(name):
+            inner = os.path.join(path, name)
+            note(f"{path}: reads what lies in {inner}")
+            return inner
+    return path
 
 
 def _refuse_unknown_parts(data_dir, folders):
@@ -136,8 +149,12 @@ def halve(contents, labels, purpose):
 
 
 def _read_bytes(path):
-    with open(path, "rb") as file:
-        return file.read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        fix = "give a file that can be read, or take it out"
+        raise InputError(f"{path}: {error.strerror}; {fix}") from None
 
 
 def _list_classes(path):

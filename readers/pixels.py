@@ -32,6 +32,7 @@ def read_rgb(path):
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     with Image.open(path, formats=formats) as image:
+        _scale_key(image)
         corrections = []
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a JPEG with previews
             corrections.append(FIRST_FRAME)
@@ -45,6 +46,19 @@ def read_rgb(path):
                 rgb.info = {"exif": exif.tobytes()}
                 rgb = ImageOps.exif_transpose(rgb)
     return rgb, corrections
+
+
+def _scale_key(image):
+    """Give the grey value that a PNG calls transparent the depth that Pillow gives to its pixels.
+
+    Raises ValueError for a colour of 16 bits, of which Pillow keeps the upper 8 only.
+    """
+    if image.format == "PNG" and "transparency" in image.info and image.tile:
+        raw_mode = image.tile[0][3]
+        if raw_mode in ("L;2", "L;4"):
+            image.info["transparency"] *= 85 if raw_mode == "L;2" else 17
+        elif raw_mode == "RGB;16B":
+            raise ValueError("a transparent colour of 16 bits; save it with 8 bits a channel")
 
 
 def _read_orientation(image):

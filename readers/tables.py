@@ -120,8 +120,11 @@ def _read_text(path):
     """All of a text file. Raises InputError."""
     if not os.path.exists(path):
         raise InputError(f"{path} is missing; download it with the data set")
-    with open(path, "rb") as file:
-        content = file.read()
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a file that can be read") from None
     encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)

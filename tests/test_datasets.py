@@ -292,6 +292,31 @@ def test_command_names_the_classes_of_a_folder(run, tmp_path):
     assert "report: 4 images of 2 classes: cat 2, hot dog 2" in result.stdout
 
 
+def test_command_says_what_it_took_and_what_not(run, tmp_path):
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(4):
+            draw_plain(tmp_path / "data/Testing" / name / f"{number}.png", label, number)
+            draw_plain(tmp_path / "data/Training" / name / f"{number}.png", label, 200 + number)
+    (tmp_path / "data/Testing/cat/0.png").rename(tmp_path / "data/Testing/cat/0.JFIF")
+    (tmp_path / "data/Testing/cat/1.png").rename(tmp_path / "data/Testing/cat/1.heic")
+    draw_plain(tmp_path / "data/Training/.ipynb_checkpoints/0-checkpoint.png", 0, 0)
+    Image.new("LA", (8, 8), (100, 50)).save(tmp_path / "data/Training/dog/9.png")
+    arguments = ("--TASK=folder", f"--DATA_DIR={tmp_path / 'data'}", "--CACHE_DIR=decoded")
+    for _ in range(2):  # the second reads the cache
+        result = run("datasets.py", *arguments, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        lines = result.stdout.splitlines()
+        assert "data: reads Testing/ as test/, Training/ as train/" in result.stdout
+        assert "Testing: left out 1 of other kinds (.heic 1)" in result.stdout
+        assert "Training: left out 1 hidden or system files and folders" in result.stdout
+        assert "folder-train: of 9 images, 1 partly transparent, laid on white" in lines
+        assert "train: 9 images of 2 classes: cat 4, dog 5" in lines
+        halves = [line for line in lines if line.startswith(("values: ", "report: "))]
+        assert sum(int(line.split()[1]) for line in halves) == 7 and len(lines) == 8
+    assert not (tmp_path / ".cache").exists()
+    assert len(list((tmp_path / "decoded").iterdir())) == 4  # three sets, and corrections of one
+
+
 def test_lines_about_many_classes_are_wrapped(tmp_path, capsys):
     for number in range(2):
         for name in "abcdefghijklmnopqrst":

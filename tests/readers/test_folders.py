@@ -213,6 +213,22 @@ def test_relatives_of_the_parts_names_are_no_classes(tmp_path, notes, names):
     assert len(notes) == 1 and f"{names[0]}/ as train/" in notes[0]
 
 
+def test_parts_within_folders_of_their_name(tmp_path, notes):
+    """As the archive of Intel's scenes unpacks."""
+    files = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(4)]
+    make(tmp_path, [f"seg_train/seg_train/{file}" for file in files])
+    make(tmp_path, [f"seg_test/seg_test/{file}" for file in files] + ["seg_pred/seg_pred/1.png"])
+    assert folder_classes(str(tmp_path)) == ("cat", "dog")
+    assert folder(str(tmp_path), "train", 8).label.bincount().tolist() == [4, 4]
+    assert folder(str(tmp_path), "report", 8).label.bincount().tolist() == [2, 2]
+    assert len(notes) == 4 and "left out the folders beside" in notes[3] and "seg_pred" in notes[3]
+
+
+def test_a_class_may_be_named_as_a_part_within_a_part(tmp_path):
+    make(tmp_path, [f"val/{name}/{number}.png" for name in ("bus", "train") for number in "12"])
+    assert folder_classes(str(tmp_path)) == ("bus", "train")
+
+
 def test_a_folder_that_is_missing(tmp_path):
     with pytest.raises(InputError, match="nowhere: No such file"):
         folder_classes(tmp_path / "nowhere")

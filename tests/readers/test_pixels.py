@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 from common.settings import InputError
 
@@ -187,6 +188,38 @@ def test_transparent_pixels_are_white(tmp_path, name, recwarn):
     assert pixels.ON_WHITE in corrections
 
 
+def png_chunk(name, data):
+    checksum = struct.pack(">I", zlib.crc32(name + data))
+    return struct.pack(">I", len(data)) + name + data + checksum
+
+
+def write_png(path, width, bits, colour_type, row, key):
+    """A PNG of one row in a depth that Pillow does not write, with a transparent value."""
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + row))]
+    chunks += [(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+
+
+@pytest.mark.parametrize(
+    "bits, row, key, expected",
+    [
+        (2, b"\x1b", 0, [255, 85, 170, 255]),
+        (2, b"\x1b", 1, [0, 255, 170, 255]),
+        (2, b"\x1b", 2, [0, 85, 255, 255]),
+        (4, b"\x5a\x0f", 5, [255, 170, 0, 255]),
+        (4, b"\x5a\x0f", 0, [85, 170, 255, 255]),
+        (1, b"\x50", 0, [255, 255, 255, 255]),
+        (1, b"\x50", 1, [0, 255, 0, 255]),
+    ],
+)
+def test_a_transparent_grey_of_few_bits(tmp_path, bits, row, key, expected):
+    write_png(tmp_path / "a.png", 4, bits, 0, row, struct.pack(">H", key))
+    image, corrections = read_rgb(tmp_path / "a.png")
+    assert np.asarray(image)[0].tolist() == [[grey] * 3 for grey in expected]
+    assert corrections == [pixels.ON_WHITE]
+
+
 @pytest.mark.parametrize("alpha", [64, 128, 254])
 def test_half_transparent_pixels_are_mixed_with_white(tmp_path, alpha):
     in_colour(Image.new("L", (8, 8), alpha)).save(tmp_path / "a.png")
@@ -274,7 +307,13 @@ def dangling(folder):
     return folder / "a.jpg"
 
 
+def deep_key(folder):
+    write_png(folder / "a.png", 1, 16, 2, b"\xff" * 6, b"\xff" * 6)
+    return folder / "a.png"
+
+
 REFUSED = {
+    "a transparent colour of 16 bits": (deep_key, "8 bits a channel"),
     "floating point": (save(Image.new("F", (8, 8), 0.5)), "8 bits a channel"),
     "32 bits": (save(Image.new("I", (8, 8), 70000)), "8 bits a channel"),
     "signed": (save(Image.new("L", (8, 8)), tiffinfo={339: 2}), "8 bits a channel"),

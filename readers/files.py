@@ -209,9 +209,9 @@ def require_folder(data_dir, name, holds, drawing):
     folder = os.path.join(data_dir, name)
     if os.path.isdir(folder):
         return folder
-    present = list_contents(data_dir).folders if os.path.isdir(data_dir) else []
+    present = sorted(os.listdir(data_dir)) if os.path.isdir(data_dir) else []
     for other in present:
-        if other.lower() == name:
+        if other.lower() == name and os.path.isdir(os.path.join(data_dir, other)):
             return os.path.join(data_dir, other)
     holding = f"; {data_dir} holds {list_names(present)}" if os.path.isdir(data_dir) else ""
     raise InputError(

@@ -15,6 +15,8 @@ from readers.images import decode_images, without_groups
 
 # Side of the centred square that is used, as a share of an image's shorter side; torchvision's.
 CROP = 0.875
+# Names, in small letters, that say what files are, not what they show: images/ beside masks/.
+NO_CLASSES = {"image", "images", "img", "imgs", "jpegimages", "data", "dataset", "datasets"}
 
 
 def folder(data_dir, purpose, image_size):
@@ -205,6 +207,13 @@ def _require_classes(path, classes, deeper):
             f"{path}: only one class, {name}; to tell classes apart takes two, each in a folder of "
             f"its own: add one{inside}"
         )
+    for name in classes:
+        if name.lower() in NO_CLASSES:
+            beside = list_names(sorted(set(classes) - {name}))
+            raise InputError(
+                f"{path}: {name}/ beside {beside} cannot be a class, by its name; put a "
+                "folder for each class there, or give another --DATA_DIR"
+            )
     spellings, targets = {}, {}
     for name in classes:
         spelling = unicodedata.normalize("NFC", name).casefold().strip()

@@ -175,6 +175,12 @@ def test_a_missing_folder_says_what_to_do(tmp_path):
     assert require_folder(tmp_path, "faces", "", "") == str(tmp_path / "faces")
 
 
+def test_a_missing_folder_is_told_beside_what_is_there(tmp_path):
+    touch(tmp_path, "train-images-idx3-ubyte", "pictures/a.jpg")
+    with pytest.raises(InputError, match="mnist: no such folder; .* holds pictures, train-images-"):
+        require_folder(tmp_path, "mnist", "", "")
+
+
 @pytest.mark.parametrize("name", ["CelebA", "CELEBA", "celeba"])
 def test_folders_are_known_in_any_case(tmp_path, name):
     (tmp_path / name).mkdir()

@@ -139,6 +139,8 @@ def make(root, files):
         (["Cat/1.png", "cat/1.png", "dog/1.png"], ["'Cat' and 'cat' are one class"]),
         (["cat/1.png", "cat /1.png"], ["'cat' and 'cat ' are one class"]),
         (["caf\u00e9/1.png", "cafe\u0301/1.png"], ["are one class"]),
+        (["images/1.png", "masks/1.png"], ["images/ beside masks cannot be a class"]),
+        (["val/IMG/1.png", "val/labels/1.png"], ["IMG/ beside labels cannot be a class"]),
         (["cat/1.png", "dog -> cat"], ["'cat' and 'dog' are one class"]),
         (["cat/1.png", "cat/loop -> .", "dog/1.png"], ["cat/loop is a link to"]),
         (

@@ -51,18 +51,23 @@ def list_contents(path):
         name, ending = entry.name, os.path.splitext(entry.name)[1].lower()
         if name.startswith(".") or name.lower() in LITTER:
             contents.left_out[HIDDEN] += 1
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            raise _dangling(entry.path)
         elif entry.is_dir():
             contents.folders.append(name)
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            raise InputError(
-                f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist; put "
-                "that file back, or take out the link"
-            )
         elif ending in IMAGE_ENDINGS and entry.is_file():
             contents.images.append(name)
         elif name != NOTE_FILE:
             contents.left_out[ending or "no ending"] += 1
     return contents
+
+
+def _dangling(path):
+    """InputError for a link that leads nowhere, or to itself."""
+    return InputError(
+        f"{path} is a link to {os.readlink(path)}, which does not exist; put that file back, or "
+        "take out the link"
+    )
 
 
 def list_images(folder):
@@ -209,6 +214,8 @@ def require_folder(data_dir, name, holds, drawing):
     folder = os.path.join(data_dir, name)
     if os.path.isdir(folder):
         return folder
+    if os.path.islink(folder):
+        raise _dangling(folder)
     present = sorted(os.listdir(data_dir)) if os.path.isdir(data_dir) else []
     for other in present:
         if other.lower() == name and os.path.isdir(os.path.join(data_dir, other)):
@@ -218,6 +225,11 @@ def require_folder(data_dir, name, holds, drawing):
         f"{folder}: no such folder{holding}; DATA_DIR must be the folder that holds {holds}, as "
         f"the README shows. Or draw {drawing} --DRAW=toy"
     )
+
+
+def _stem(path):
+    """A file's name without folders and ending, in small letters."""
+    return os.path.splitext(os.path.basename(path))[0].lower()
 
 
 def require_images(path, names, present, folder):
@@ -234,10 +246,12 @@ def require_images(path, names, present, folder):
     present = set(present)
     missing = [name for name in names if name not in present]
     if missing:
+        similar = [name for name in present if _stem(name) == _stem(missing[0])]
+        examples = list_names(sorted(similar or present), 2)
         raise InputError(
             f"{path}: {len(missing)} of {len(names)} rows have no image in {folder}, the first "
-            f"'{missing[0]}'; there are {len(present)} images ({list_names(sorted(present), 2)}); "
-            "add the images or take the rows out"
+            f"'{missing[0]}'; there are {len(present)} images, such as {examples}; add the images "
+            "or take the rows out"
         )
     duplicates = names[names.duplicated()].tolist()
     if duplicates:

@@ -98,6 +98,16 @@ def test_links_that_lead_nowhere(tmp_path, name):
     check_message(str(error.value), f"{tmp_path}/{name} is a link to /no/where, which does not")
 
 
+def test_links_to_themselves_and_of_whole_data_sets(tmp_path):
+    (tmp_path / "celeba").symlink_to("/no/where")
+    with pytest.raises(InputError, match="celeba is a link to /no/where, which does not"):
+        require_folder(tmp_path, "celeba", "", "")
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a.jpg").symlink_to("a.jpg")
+    with pytest.raises(InputError, match="cat/a.jpg is a link to a.jpg, which does not exist; put"):
+        list_images(tmp_path / "cat")
+
+
 def test_links_that_lead_somewhere_are_followed(tmp_path):
     touch(tmp_path, "store/1.jpg", "store/deep/2.jpg")
     (tmp_path / "cat").mkdir()
@@ -196,8 +206,16 @@ def test_every_row_needs_its_image(notes):
     require_images("labels.csv", names, {"a", "b", "c", "d", "e"}, "folder")
     assert notes == ["labels.csv: has no row for 2 images, which are left out (d, e)"]
     with pytest.raises(
-        InputError, match="2 of 3 rows have no image in folder, the first 'b'; .* 1 images .a."
+        InputError,
+        match="2 of 3 rows have no image in folder, the first 'b'; .* 1 images, such as a;",
     ):
         require_images("labels.csv", names, {"a"}, "folder")
     with pytest.raises(InputError, match="two rows for b; keep one"):
         require_images("labels.csv", pd.Series(["a", "b", "b"]), {"a", "b"}, "folder")
+
+
+@pytest.mark.parametrize("name", ["val/3.jfif", "val/3.JPG", "3.jpg", "train/3.jpg"])
+def test_a_missing_image_is_told_beside_one_of_a_similar_name(name):
+    present = ["val/1.jpg", "val/2.jpg", name]
+    with pytest.raises(InputError, match=f"the first 'val/3.jpg'; .* 3 images, such as {name};"):
+        require_images("labels.csv", pd.Series(["val/1.jpg", "val/3.jpg"]), present, "folder")

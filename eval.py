@@ -30,6 +30,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
     TASK,
@@ -303,14 +304,16 @@ def load_sets(game, attack):
         return {"report": data}
     sets = {"report": data, **responsible.attacked_sets(game, data, SEED)}
     if BLACK_BOX:
-        path, arch = f"{BLACK_BOX}/squeezenet.pth", ARCH
+        path, made_with = f"{BLACK_BOX}/squeezenet.pth", {"ARCH": ARCH, "IMAGE_SIZE": IMAGE_SIZE}
         if os.path.exists(path):
-            arch = model.read_checkpoint(path).get("arch", ARCH)
-        network = model.load(path, game.classes, ARCH=arch, IMAGE_SIZE=IMAGE_SIZE)
+            checkpoint = model.read_checkpoint(path)
+            made_with["ARCH"] = checkpoint.get("arch", ARCH)
+            made_with["NORMALISATION"] = checkpoint.get("normalisation", "auto")
+        network = model.load(path, game.classes, **made_with)
         network = network.to(game.device)
-        sets["black box"] = responsible.black_box_set(game, network, arch, data, SEED)
+        sets["black box"] = responsible.black_box_set(game, network, made_with["ARCH"], data, SEED)
     return sets
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"))

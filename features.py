@@ -18,6 +18,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
     TASK,
@@ -118,4 +119,4 @@ def main():
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"))

@@ -19,6 +19,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
 )
@@ -28,6 +29,7 @@ import torch
 
 import datasets
 import model
+from filters.game import check_outputs
 
 # -----------------------------------------------------------------------------
 EPOCHS = 10
@@ -60,8 +62,11 @@ def main():
     check_constants()
     device = model.find_device(DEVICE)
     trained_with = {"ARCH": ARCH, "IMAGE_SIZE": IMAGE_SIZE, "CELEBA_FRAME": CELEBA_FRAME}
-    network = model.load(settings.weights_path(RECORDS_DIR), **trained_with).to(device)
+    trained_with["NORMALISATION"] = NORMALISATION
+    path = settings.weights_path(RECORDS_DIR)
+    network = model.load(path, **trained_with).to(device)
     faces = datasets.fairface(DATA_DIR, "values", IMAGE_SIZE, FAIRFACE_FRAME)
+    check_outputs(network, faces, datasets.GENDERS, path)
     states = {"network": model.digest(network), "images": datasets.digest(faces)}
     for name, rate in (("finetune", LEARNING_RATE), ("finetune_head", HEAD_LEARNING_RATE)):
         training = Training(EPOCHS, BATCH_SIZE, rate, SEED)
@@ -125,4 +130,4 @@ def finetune(network, part, faces, device, training):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"))

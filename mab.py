@@ -24,6 +24,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
     TASK,
@@ -167,6 +168,10 @@ def run_settings(game, data):
     run["WHICH"] = which_end()
     run["network"] = game.digest
     run["images"] = digest if data is game.seen else datasets.digest(data)
+    if game.network.source:
+        run["source"] = game.network.source
+    if game.network.rescaling:
+        run["normalisation"] = game.network.rescaling
     if STAGES > 1:
         run["ROUNDS_A_STAGE"] = MAX_ROUNDS
     if TASK != "faces":
@@ -330,4 +335,4 @@ class Search:
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"), resumes=True)

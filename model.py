@@ -1,69 +1,102 @@
-"""torchvision's networks with a head for the classes at hand, and one epoch of them."""
+"""Networks with a head for the classes at hand, and one epoch of them."""
 
 import hashlib
+import math
 import os
-import warnings
 
 from common.settings import InputError, format_value
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from datasets import GENDERS, normalise
+from readers.checkpoints import (  # noqa: F401 (the scripts take read_checkpoint from here)
+    class_names,
+    fit_weights,
+    open_checkpoint,
+    read_checkpoint,
+)
+from readers.networks import (
+    IMAGENET_NAMES,
+    expect_normalised,
+    find_head,
+    imagenet_weights,
+    make_network,
+    normalisation_of,
+)
 
-ARCHS = {  # the smallest images that each takes, in pixels. A new one is one more line
-    "squeezenet1_1": 32,
-    "squeezenet1_0": 32,
-    "resnet18": 32,
-    "resnet50": 32,
-    "vgg16": 32,
-    "inception_v3": 75,
-}
-IMAGENET_CLASSES = 1000
+# One of these is in every checkpoint of train_squeeze.py, and hardly in others.
+OWN_KEYS = {"source", "celeba_frame"}
+SMALLEST = {"inception_v3": 75}  # images that it takes, in pixels; of others 32
 
 # ----------------------------------------------------------------------------- networks
 
 
-def build(arch, weights, image_size=224, classes=GENDERS):
+def build(arch, weights, image_size=224, classes=GENDERS, normalisation="auto"):
     """A network with a head of len(classes) logits, float32 on the CPU, channels last.
 
+    It takes images as datasets.normalise gives them, whatever it expects itself.
+
     Args:
-        arch: str, one of ARCHS.
-        weights: "imagenet" (downloaded by torchvision), "none", or the path of a state dict. A
-            head of another number of classes in it is not used.
+        arch: str, the name of a network, see readers/networks.py.
+        weights: "imagenet" (downloaded by torchvision or timm), "none", or the path of a checkpoint
+            in any form that readers/checkpoints.py opens. A head of another number of classes in it
+            is not used.
         image_size: int, pixels.
         classes: tuple of str.
+        normalisation: str, as for readers.networks.normalisation_of.
 
     Raises:
         InputError: unknown arch, images too small, or weights that do not fit.
     """
-    if arch not in ARCHS:
-        raise InputError(f"ARCH={arch}: must be {' or '.join(ARCHS)}")
-    if image_size < ARCHS[arch]:
-        raise InputError(f"IMAGE_SIZE={image_size}: {arch} needs at least {ARCHS[arch]} pixels")
-    options = {}
-    if arch == "inception_v3":  # ImageNet's weights expect other means and deviations
-        options = {"aux_logits": False, "init_weights": True, "transform_input": True}
-    network = getattr(torchvision.models, arch)(num_classes=len(classes), **options)
-    head = _head(network)
+    network, head = _make(arch, image_size, classes, normalisation)
+    if weights != "none":
+        state = _read(arch, weights, network, head)
+        own = network.get_submodule(head).state_dict(prefix=f"{head}.")
+        _load_state(network, _with_own_head(state, own), arch, weights)
+    return network
+
+
+def _make(arch, image_size, classes, normalisation):
+    """An untrained network as `build` gives it, and the name of its head."""
+    if image_size < SMALLEST.get(arch, 0):
+        raise InputError(f"IMAGE_SIZE={image_size}: {arch} needs at least {SMALLEST[arch]} pixels")
+    network = make_network(arch, len(classes))
+    head = find_head(network, arch, image_size, len(classes))
+    expect_normalised(network, *normalisation_of(network, normalisation))
     if arch.startswith("squeezenet"):
         # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0
         # for good (the loss stays at ln 2). A positive bias keeps them alive.
         nn.init.constant_(network.get_submodule(head).bias, 1.0)
-    if weights != "none":
-        state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
-        if isinstance(state, dict):
-            own = network.get_submodule(head).state_dict(prefix=f"{head}.")
-            state = _with_own_head(_without_auxiliary(state), own)
-        _load_state(network, state, arch, weights)
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last), head
 
 
-def pretrained(arch, weights, image_size, classes):
+def _read(arch, weights, network, head, classes=None):
+    """A network's weights by its own names. Raises InputError.
+
+    Args:
+        arch: str, for messages.
+        weights: "imagenet" or a path.
+        network: nn.Module that they are for.
+        head: str, the name of its last layer.
+        classes: tuple of str that the file's own names of classes, if any, must be; None: any.
+    """
+    if weights == "imagenet":
+        content, path = imagenet_weights(arch)
+    else:
+        path = weights
+        if not os.path.exists(path):
+            fix = "give imagenet, none, or the path of a checkpoint"
+            raise InputError(f"WEIGHTS={path}: no such file; {fix}")
+        content = open_checkpoint(path)
+        _check_classes(content, path, classes)
+    return fit_weights(content, network.state_dict(), head, arch, path)
+
+
+def pretrained(arch, weights, image_size, classes, normalisation="auto"):
     """A network as its weights are, in eval mode, that tells the given classes apart.
 
     Of ImageNet's 1,000 logits, those with the classes' names are taken: the network then chooses
@@ -71,10 +104,11 @@ def pretrained(arch, weights, image_size, classes):
     in ImageNet's folders and torchvision's ImageFolder.
 
     Args:
-        arch: str, one of ARCHS.
+        arch: str, as for build.
         weights: as in build, but not "none".
         image_size: int, pixels.
         classes: tuple of str.
+        normalisation: str, as for build.
 
     Raises:
         InputError: no weights, or weights for other classes.
@@ -84,20 +118,16 @@ def pretrained(arch, weights, image_size, classes):
             "WEIGHTS=none: an untrained network has no filters worth finding; "
             "run train_squeeze.py first, or give --WEIGHTS=imagenet or a path"
         )
-    network = build(arch, "none", image_size, classes)
-    state = _imagenet(arch) if weights == "imagenet" else _state_dict(weights)
-    logits = {}
-    if isinstance(state, dict):
-        head = f"{_head(network)}."
-        logits = {name: value for name, value in state.items() if name.startswith(head)}
-    counts = {len(value) for value in logits.values() if isinstance(value, torch.Tensor)}
-    known = torchvision.models.get_model_weights(arch).DEFAULT.meta["categories"]
+    network, head = _make(arch, image_size, classes, normalisation)
+    state = _read(arch, weights, network, head, classes)
+    logits = {name: value for name, value in state.items() if name.startswith(f"{head}.")}
+    counts = {len(value) for value in logits.values()}
     names = [name.replace("_", " ") for name in classes]
-    unknown = [name for name, spaced in zip(classes, names) if spaced not in known]
-    if counts == {IMAGENET_CLASSES} and not unknown:
-        rows = [known.index(name) for name in names]
+    unknown = [name for name, spaced in zip(classes, names) if spaced not in IMAGENET_NAMES]
+    if counts == {len(IMAGENET_NAMES)} and not unknown:
+        rows = [IMAGENET_NAMES.index(name) for name in names]
         state = state | {name: value[rows] for name, value in logits.items()}
-    elif counts == {IMAGENET_CLASSES} != {len(classes)}:
+    elif counts == {len(IMAGENET_NAMES)} != {len(classes)}:
         raise InputError(
             f"the class {unknown[0]} is none of ImageNet's by name, which torchvision's weights "
             "know; name the folders as torchvision does (tabby, tiger_cat, ...), train a network "
@@ -109,23 +139,12 @@ def pretrained(arch, weights, image_size, classes):
             f"WEIGHTS={weights}: a head of {number} logits, but there are {len(classes)} classes; "
             "give other --WEIGHTS, or train a network first (train_squeeze.py)"
         )
-    _load_state(network, _without_auxiliary(state), arch, weights)
+    _load_state(network, state, arch, weights)
     return network.eval()
 
 
-def _head(network):
-    """The name of the layer that gives the logits."""
-    kinds = (nn.Conv2d, nn.Linear)
-    return [name for name, module in network.named_modules() if isinstance(module, kinds)][-1]
-
-
-def _without_auxiliary(state):
-    """A state dict without inception_v3's auxiliary head, which these networks do not have."""
-    return {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}
-
-
 def _with_own_head(state, own):
-    """A state dict, with the network's own head where the shapes differ."""
+    """Weights with the network's own head where those of the file have another shape."""
     fits = all(
         getattr(state.get(name), "shape", None) == value.shape for name, value in own.items()
     )
@@ -141,36 +160,69 @@ def pack_checkpoint(network, **constants):
     torch.load(path, weights_only=True) reads it.
     """
     lower = {name.lower(): value for name, value in constants.items()}
-    return {**lower, "state_dict": network.state_dict()}
+    return {**lower, "source": network.source, "state_dict": network.state_dict()}
 
 
 def load(path, classes=GENDERS, weights=None, **constants):
-    """The network of a checkpoint, or of a plain state dict, in eval mode.
+    """The network of a checkpoint of train_squeeze.py, or of another one, in eval mode.
 
     Args:
         path: str, squeezenet.pth.
         classes: tuple of str.
         weights: as for pretrained, which gives the network if there is no such file; None: the
             file must exist.
-        constants: ARCH and others that must be as in training, if the checkpoint has them.
+        constants: ARCH, and IMAGE_SIZE and others that must be as in training, if the checkpoint
+            has them.
 
     Raises:
         InputError: a file is missing, damaged, or does not fit.
     """
-    image_size = constants.get("IMAGE_SIZE", 224)
+    arch, image_size = constants["ARCH"], constants.get("IMAGE_SIZE", 224)
+    normalisation = constants.get("NORMALISATION", "auto")
     if not os.path.exists(path):
         if weights is None:
             fix = "run train_squeeze.py first, with the same RECORDS_DIR"
             raise InputError(f"{path} is missing; {fix}")
-        return pretrained(constants["ARCH"], weights, image_size, classes)
-    checkpoint = read_checkpoint(path)
-    if (known := checkpoint.get("classes", classes)) != classes:
-        different = sorted(set(known) ^ set(classes)) or known
+        return pretrained(arch, weights, image_size, classes, normalisation)
+    checkpoint = open_checkpoint(path)
+    _check_classes(checkpoint, path, classes)
+    is_own = isinstance(checkpoint, dict) and OWN_KEYS & checkpoint.keys()
+    if is_own:
+        _check_constants(checkpoint, path, constants)
+    network, head = _make(arch, image_size, classes, normalisation)
+    trained, now = (checkpoint.get("source", "") if is_own else network.source), network.source
+    if trained != now:
+        raise InputError(
+            f"{path} was trained with the network of {trained or 'a library'}, not of "
+            f"{now or 'a library'}; set its file back, or train anew under another RECORDS_DIR"
+        )
+    state = fit_weights(checkpoint, network.state_dict(), head, arch, path)
+    _load_state(network, state, arch, path)
+    return network.eval()
+
+
+def _check_classes(checkpoint, path, classes):
+    """Refuse a checkpoint that names other classes, or the same in another order."""
+    known = class_names(checkpoint)
+    if known is None or classes is None:
+        return
+    given = [name.casefold() for name in classes]
+    if sorted(known) == sorted(given) and known != given:
+        raise InputError(
+            f"{path} has its logits in the order {', '.join(known)}, not {', '.join(given)}; "
+            "put the rows of its last layer in that order, or give other weights"
+        )
+    if known != given:
+        different = sorted(set(known) ^ set(given)) or known
         names = ", ".join(different[:3])
         raise InputError(
             f"{path} was trained to tell other classes apart ({names}); "
             "give its data, or another --RECORDS_DIR"
         )
+
+
+def _check_constants(checkpoint, path, constants):
+    """Refuse a checkpoint of train_squeeze.py with other constants."""
     for name, value in constants.items():
         trained = checkpoint.get(name.lower(), value)
         if trained != value:
@@ -179,55 +231,19 @@ def load(path, classes=GENDERS, weights=None, **constants):
                 f"{path} was trained with {name}={trained}, not {value}; "
                 f"give --{name}={trained}, or train anew under another RECORDS_DIR"
             )
-    network = build(constants["ARCH"], "none", image_size, classes)
-    _load_state(network, checkpoint.get("state_dict", checkpoint), constants["ARCH"], path)
-    return network.eval()
-
-
-def read_checkpoint(path):
-    """What torch.save wrote, if it is a dict of tensors and plain values; nothing is unpickled.
-
-    Raises:
-        InputError: it is not.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on foreign files; see below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError
-        return state
-    except Exception as error:  # torch raises a dozen kinds
-        reason = f"is damaged or holds no weights ({type(error).__name__})"
-        fix = "give another file, or delete it and train again"
-        raise InputError(f"{path} {reason}; {fix}") from None
 
 
 def digest(network):
-    """Short hash of a network's weights, which ties records to it."""
+    """Short hash of a network's weights, which ties records to it.
+
+    It covers the source of a network of one's own, and a normalisation that is not ImageNet's.
+    """
     state = hashlib.sha256()
     for name, value in network.state_dict().items():
         state.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    for fact in (getattr(network, "source", ""), getattr(network, "rescaling", "")):
+        state.update(str(fact).encode())
     return state.hexdigest()[:16]
-
-
-def _imagenet(arch):
-    try:
-        weights = torchvision.models.get_model_weights(arch).DEFAULT
-        return weights.get_state_dict(check_hash=True)
-    except OSError as error:
-        raise InputError(
-            f"WEIGHTS=imagenet: the download failed ({error}); give --WEIGHTS=PATH of a state "
-            "dict, or --WEIGHTS=none to train from scratch"
-        ) from None
-
-
-def _state_dict(path):
-    if not os.path.exists(path):
-        fix = "give imagenet, none, or the path of a state dict"
-        raise InputError(f"WEIGHTS={path}: no such file; {fix}")
-    checkpoint = read_checkpoint(path)
-    return checkpoint.get("state_dict", checkpoint)
 
 
 def _load_state(network, state, arch, path):
@@ -281,6 +297,9 @@ def run_epoch(
 
     Returns:
         Mean cross-entropy (float), and (N,) bool in the order of `data`: which images are right.
+
+    Raises:
+        InputError: a loss is not finite. In training that is the first one, before its step.
     """
     training = optimizer is not None
     network.train(training)
@@ -297,13 +316,23 @@ def run_epoch(
             logits = network(images)
             loss = cross_entropy(logits, label)
             if training:
+                _check_loss(loss.item(), f"the loss of batch {start // batch_size + 1}")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
             loss_sum += loss.detach() * len(batch)
             correct[batch.to(device)] = logits.detach().argmax(1) == label
+    _check_loss(loss_sum.item(), "the loss")
     return loss_sum.item() / len(rows), correct.cpu()
+
+
+def _check_loss(loss, name):
+    if not math.isfinite(loss):
+        raise InputError(
+            f"{name} is not finite ({loss}): the network diverges or its weights are damaged. "
+            "Nothing is written of this epoch; give a lower --LEARNING_RATE, or other --WEIGHTS"
+        )
 
 
 def _mirror_half(images, rng):

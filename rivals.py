@@ -22,6 +22,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
     TASK,
@@ -307,4 +308,4 @@ def order_text(name, order, evaluator, most=5):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes=True)

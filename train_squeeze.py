@@ -19,6 +19,7 @@ from common.settings import (
     DEVICE,
     FAIRFACE_FRAME,
     IMAGE_SIZE,
+    NORMALISATION,
     RECORDS_DIR,
     SEED,
     TASK,
@@ -49,9 +50,10 @@ def main():
     os.makedirs(RECORDS_DIR, exist_ok=True)  # better now than after the first epoch
     classes, data, evaluated = load()
     torch.manual_seed(SEED)
-    network = model.build(ARCH, WEIGHTS, IMAGE_SIZE, classes).to(device)
+    network = model.build(ARCH, WEIGHTS, IMAGE_SIZE, classes, NORMALISATION).to(device)
     state_path = f"{RECORDS_DIR}/train_state.pth"
-    train(network, data, evaluated, device, run_settings(data), state_path)
+    run = run_settings(data, network.source)
+    train(network, data, evaluated, device, run, state_path)
     table = evaluate(network, evaluated, device)
     path = settings.weights_path(RECORDS_DIR)
     seconds = time.time() - started
@@ -61,6 +63,7 @@ def main():
             f"{RECORDS_DIR}/train_squeeze.json": {
                 **records.provenance(constants, seconds, str(device)),
                 "network": model.digest(network),
+                "source": network.source,
                 "accuracy": table.to_dict("records"),
             },
             path: model.pack_checkpoint(
@@ -68,6 +71,7 @@ def main():
                 ARCH=ARCH,
                 IMAGE_SIZE=IMAGE_SIZE,
                 CELEBA_FRAME=CELEBA_FRAME,
+                NORMALISATION=NORMALISATION,
                 CLASSES=classes,
             ),
         }
@@ -103,13 +107,20 @@ def load():
     return classes, data, evaluated
 
 
-def run_settings(data):
-    """What an interrupted training must share to be gone on with, a dict."""
+def run_settings(data, source):
+    """What an interrupted training must share to be gone on with, a dict.
+
+    data: Images. source: str, of a network of one's own.
+    """
     shared = ("ARCH", "WEIGHTS", "IMAGE_SIZE", "CELEBA_FRAME", "SEED")
     names = (*shared, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE")
     constants = settings.constants_of(globals()).items()
     run = {name: value for name, value in constants if name in names}
     run["images"] = datasets.digest(data)
+    if NORMALISATION != "auto":
+        run["NORMALISATION"] = NORMALISATION
+    if source:
+        run["source"] = source
     return run if TASK == "faces" else run | {"TASK": TASK}
 
 
@@ -196,4 +207,4 @@ def evaluate(network, evaluated, device):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), resumes=True)

@@ -8,6 +8,7 @@ import pickle
 import platform
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import ExitStack, contextmanager
 
@@ -36,6 +37,45 @@ def replace_file(path):
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+@contextmanager
+def lock_folder(folder):
+    """Keep other processes of these scripts out of a folder for records, until the block ends.
+
+    The lock is the operating system's, so that of a process that died holds nobody up.
+
+    Raises:
+        InputError: another process has it. The message says which.
+    """
+    import filelock  # here, so that reading records does not need it
+
+    existed, path = os.path.isdir(folder), os.path.join(folder, ".lock")
+    os.makedirs(folder, exist_ok=True)
+    script = os.path.basename(sys.argv[0])
+    holder = (
+        f"{script} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})"
+    )
+
+    def write_holder(file):
+        os.ftruncate(file, 0)
+        os.write(file, holder.encode())
+
+    try:
+        lock = filelock.FileLock(path, timeout=0, on_acquired=write_holder).acquire()
+    except filelock.Timeout:
+        with open(path) as file:
+            other = file.read() or "another process"
+        raise InputError(
+            f"{folder} is in use by {other}; wait until it ends, or give another --RECORDS_DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        os.remove(path)  # before the lock is released; whoever opened the file looks again
+        lock.lock.release()
+        if not existed and not os.listdir(folder):
+            os.rmdir(folder)
 
 
 def save(files):

@@ -8,9 +8,15 @@ A script keeps its constants UPPER_CASE at the top of its file and ends with
 Edit a constant there, or give it for one run:  python mab.py --SEED=1 --RECORDS_DIR=records/seed1
 """
 
+import json
 import math
 import os
+import re
+import signal
 import sys
+from contextlib import nullcontext
+
+from common import end_while_loading
 
 # -----------------------------------------------------------------------------
 # data and records
@@ -25,14 +31,21 @@ IMAGE_SIZE = 227  # pixels; height and width of a network input
 CELEBA_FRAME = (0.107, 0.193, 0.893, 0.835)  # 140 x 140 of 178 x 218 pixels
 FAIRFACE_FRAME = (0.0, 0.0, 1.0, 1.0)  # all of 224 x 224 pixels
 # network
-ARCH = "squeezenet1_1"  # one of ARCHS in model.py; the paper used squeezenet1_0
-WEIGHTS = "imagenet"  # initial weights: imagenet, none, or the path of a state dict
+ARCH = "squeezenet1_1"  # a classifier of torchvision (the paper: squeezenet1_0), timm:NAME, or
+# FILE.py:FUNCTION, which is called with num_classes
+WEIGHTS = "imagenet"  # initial weights: imagenet, none, or the path of a checkpoint
+# what the network expects: auto, its own mean and sd where it has them, else ImageNet's; or mean
+# and sd of R, G and B in [0, 1]: six numbers with commas between
+NORMALISATION = "auto"
 # run
 SEED = 0
 DEVICE = "auto"  # auto: CUDA if there is a GPU, else the CPU
 CACHE_DIR = ".cache"  # decoded images, for all scripts; safe to delete
 # -----------------------------------------------------------------------------
 
+# Constants that a later script takes from the record of an earlier one, unless they are given.
+EARLIER = ("TASK", "DATA_DIR", "IMAGE_SIZE", "CELEBA_FRAME", "FAIRFACE_FRAME")
+EARLIER += ("ARCH", "WEIGHTS", "NORMALISATION")
 EVERYWHERE = ("CACHE_DIR",)  # constants of every script, which readers take from here
 TASKS = ("faces", "celeba", "mnist", "folder")
 SMALLEST_IMAGE = 32  # pixels; below, nothing remains behind the last pooling layer
@@ -42,30 +55,42 @@ class InputError(Exception):
     """Bad input. The message is the one line that the user sees: it names the file and the fix."""
 
 
-def run(main, namespace):
+def run(main, namespace, earlier=(), resumes=False):
     """Apply the command line to a script's constants, call main(), and exit.
+
+    A script with a RECORDS_DIR has it for itself meanwhile, see records.lock_folder.
 
     Args:
         main: the script's main function, without arguments.
         namespace: the script's globals().
+        earlier: names of the scripts whose records in RECORDS_DIR give the constants EARLIER, where
+            they are not on the command line; the first that has a record.
+        resumes: bool, whether the same command goes on from a saved state after an interruption.
 
     Exit status: 0; 2 with one line on stderr for bad input; 130 when interrupted.
     """
+    if signal.getsignal(signal.SIGINT) is end_while_loading:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    arguments = sys.argv[1:]
     try:
-        if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        if "--help" in arguments or "-h" in arguments:
             print(usage(namespace))
             return
-        apply_arguments(namespace, sys.argv[1:])
-        _set_records_dir(namespace, sys.argv[1:])
+        apply_arguments(namespace, arguments)
+        _set_records_dir(namespace, arguments)
+        if earlier:
+            _take_earlier(namespace, arguments, earlier)
         _check_shared(namespace)
-        main()
+        with _own_folder(namespace):
+            main()
     except InputError as error:
         sys.exit(_report(error))
     except OSError as error:  # no permission, or a file where a folder should be
         reason = f"{error.filename or 'disk'}: {error.strerror or error}"
         sys.exit(_report(f"{reason}; give another --DATA_DIR or --RECORDS_DIR, or free some space"))
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from the last saved state.", file=sys.stderr)
+        end = "goes on from the last saved state" if resumes else "starts anew"
+        print(f"\nInterrupted. The same command {end}.", file=sys.stderr)
         sys.exit(130)
 
 
@@ -127,7 +152,57 @@ def _set_records_dir(namespace, arguments):
     task, default = namespace.get("TASK", TASK), namespace.get("RECORDS_DIR") == RECORDS_DIR
     given = any(argument.startswith("--RECORDS_DIR=") for argument in arguments)
     if default and not given and task != "faces":
-        namespace["RECORDS_DIR"] = f"records/{task}_{namespace.get('ARCH', ARCH)}"
+        arch = re.sub(r"[^\w.-]+", "_", namespace.get("ARCH", ARCH))
+        namespace["RECORDS_DIR"] = f"records/{task}_{arch}"
+
+
+def _take_earlier(namespace, arguments, scripts):
+    """Set the constants EARLIER that are not given to those of a script that has run before.
+
+    Says so in one line. Raises InputError if the weights that it had are gone.
+    """
+    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
+    for script in scripts:
+        path = f"{namespace['RECORDS_DIR']}/{script.removesuffix('.py')}.json"
+        taken = {}
+        for name, value in _recorded_constants(path).items():
+            value = tuple(value) if isinstance(value, list) else value
+            usable = name in EARLIER and name not in given and name in namespace
+            if usable and type(value) is type(namespace[name]) and value != namespace[name]:
+                taken[name] = value
+        if script == "train_squeeze.py":
+            taken.pop("WEIGHTS", None)  # those that its training began with
+        if not os.path.exists(taken.get("DATA_DIR", ".")):
+            del taken["DATA_DIR"]
+        if taken:
+            listed = ", ".join(f"{name}={format_value(value)}" for name, value in taken.items())
+            print(f"As {script} ran ({path}): {listed}")
+            namespace.update(taken)
+            weights = taken.get("WEIGHTS", "none")
+            if weights not in ("imagenet", "none") and not os.path.exists(weights):
+                raise InputError(
+                    f"{script} ran with WEIGHTS={weights}, and there is no such file here; give "
+                    "--WEIGHTS=PATH of the same weights"
+                )
+            return
+
+
+def _recorded_constants(path):
+    """The constants in a script's record; {} if it has none that can be read."""
+    try:
+        with open(path) as file:
+            return dict(json.load(file)["constants"])
+    except (OSError, ValueError, KeyError, TypeError):  # whoever needs the record says so
+        return {}
+
+
+def _own_folder(namespace):
+    """The lock of a script's RECORDS_DIR; of torchrun's processes the first one takes it."""
+    if "RECORDS_DIR" not in namespace or int(os.environ.get("RANK", 0)) > 0:
+        return nullcontext()
+    from common.records import lock_folder  # here, since it imports from this file
+
+    return lock_folder(namespace["RECORDS_DIR"])
 
 
 def _check_shared(namespace):

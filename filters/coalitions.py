@@ -24,7 +24,27 @@ LARGEST_OUTPUT = 2**33  # bytes; CUDA kernels index 2**31 numbers
 
 
 def make_evaluator(network, image_size):
-    """Coalitions; or MaskedForwards, with a line on stderr, for a network that cannot be cut."""
+    """Coalitions; or MaskedForwards, with a line on stderr, for a network that cannot be cut.
+
+    Raises:
+        InputError: the network has no conv filters, or none behind its patch embedding.
+    """
+    evaluator = _make_evaluator(network, image_size)
+    _refuse_patches(network, evaluator.layers)
+    return evaluator
+
+
+def _refuse_patches(network, layers):
+    """Raise InputError if the only conv cuts images into patches, as a transformer's does."""
+    conv = network.get_submodule(layers[0])
+    if set(layers) == {layers[0]} and conv.stride == conv.kernel_size != (1, 1):
+        raise InputError(
+            f"{type(network).__name__} has no conv filters behind its patch embedding {layers[0]}: "
+            "attention and linear layers have none. Give a convolutional network as --ARCH"
+        )
+
+
+def _make_evaluator(network, image_size):
     try:
         return Coalitions(network, image_size)
     except ValueError as error:

@@ -1,18 +1,27 @@
 """The game that the scripts play: a network, its classes, its filters, and the images of V."""
 
+import os
+import sys
 from dataclasses import dataclass
 
 from common import settings
 from common.settings import InputError
 
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 import datasets
 import model
-from datasets import Images
+from datasets import Images, normalise
 from filters.adversaries import adversarial_pairs
 from filters.coalitions import Coalitions, make_evaluator
 from filters.masked import MaskedForwards
+from readers.checkpoints import list_names
+
+CHECKED = 512  # images that a network must classify no worse than chance, evenly spaced
+STANDARD_ERRORS = 3  # by which accuracy must be off before a network is refused
+EXCHANGED = 0.1  # accuracy that another order of the logits must add before it is mentioned
 
 
 @dataclass
@@ -54,7 +63,7 @@ def load_game(constants, device, run=None):
 
     Args:
         constants: dict, the script's by name: TASK, DATA_DIR, RECORDS_DIR, ARCH, WEIGHTS,
-            IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME.
+            IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME, and NORMALISATION unless it is "auto".
         device: torch.device.
         run: dict, what mab.py recorded; None: nothing to be checked.
 
@@ -73,12 +82,10 @@ def load_game(constants, device, run=None):
     classes = datasets.class_names(task, constants["DATA_DIR"])
     path = settings.weights_path(records_dir)
     trained_with = ["ARCH", "IMAGE_SIZE"] + ["CELEBA_FRAME"] * (task in ("faces", "celeba"))
-    network = model.load(
-        path,
-        classes,
-        constants["WEIGHTS"] if task == "folder" else None,
-        **{name: constants[name] for name in trained_with},
-    ).to(device)
+    trained_with = {name: constants[name] for name in trained_with}
+    trained_with["NORMALISATION"] = constants.get("NORMALISATION", "auto")
+    weights = constants["WEIGHTS"] if task == "folder" else None
+    network = model.load(path, classes, weights, **trained_with).to(device)
     digest = model.digest(network)
     if run and digest != run["network"]:
         raise InputError(
@@ -93,5 +100,86 @@ def load_game(constants, device, run=None):
             f"was {settings.format_value(tuple(run['FAIRFACE_FRAME']))}); set them back, or run "
             "mab.py with a new --RECORDS_DIR"
         )
+    source = path if weights is None or os.path.exists(path) else f"WEIGHTS={weights}"
+    check_outputs(network, seen, classes, source)
     evaluator = make_evaluator(network, constants["IMAGE_SIZE"])
     return Game(network, digest, classes, seen, evaluator, device)
+
+
+# ----------------------------------------------------------------------------- sanity
+
+
+def check_outputs(network, data, classes, path):
+    """Refuse a network whose outputs are not finite, or that is worse than chance on its own task.
+
+    Accuracy is the mean over the classes of the share of their images that are right: chance is
+    1 / number of classes, whatever their sizes. Worse than it by three standard errors is no bad
+    luck. A network at chance is refused if in another order its logits would be right mostly.
+
+    Args:
+        network: nn.Module in eval mode.
+        data: Images, of which CHECKED are classified.
+        classes: tuple of str.
+        path: str, where the weights are from.
+
+    Raises:
+        InputError: as above. The message names the likely causes.
+    """
+    rows = np.unique(np.linspace(0, len(data.label) - 1, CHECKED).astype(int))
+    logits, device = [], next(network.parameters()).device
+    with torch.no_grad():
+        for part in torch.from_numpy(rows).split(64):
+            logits.append(network(normalise(data.images[part], device)).cpu())
+    logits = torch.cat(logits)
+    if broken := int((~torch.isfinite(logits)).any(1).sum()):
+        raise InputError(
+            f"{path}: the outputs are not finite (NaN, Inf) for {broken} of {len(rows)} images; "
+            "give weights of a training that did not diverge"
+        )
+    confusion = _confusion(logits.argmax(1).numpy(), data.label[rows].numpy(), len(classes))
+    if message := _suspicion(confusion, classes, path):
+        raise InputError(message)
+
+
+def _confusion(called, label, n_classes):
+    """Images by class and by what they are called: (n_classes, n_classes) int."""
+    return np.bincount(label * n_classes + called, minlength=n_classes**2).reshape(n_classes, -1)
+
+
+def _suspicion(confusion, classes, path):
+    """What makes a network unfit to be studied, a str; "" if nothing does.
+
+    confusion: (classes, classes) int, images by class and by what they are called. A doubt that is
+    no reason to stop is printed.
+    """
+    present, n_classes = confusion.sum(1) > 0, len(classes)
+    sizes = confusion.sum(1)[present]
+    shares = confusion[present] / sizes[:, None]
+    chance = 1 / n_classes
+    error = np.sqrt((chance * (1 - chance) / sizes).sum()) / len(sizes)
+    accuracy = shares[np.arange(len(sizes)), np.flatnonzero(present)].mean()
+    rows, columns = linear_sum_assignment(-shares)
+    best = shares[rows, columns].mean()
+    below = accuracy < chance - STANDARD_ERRORS * error
+    no_better = accuracy < chance + STANDARD_ERRORS * error
+    other_order = best - accuracy > max(EXCHANGED, 2 * STANDARD_ERRORS * error)
+    numbers = f"accuracy {accuracy:.1%} on {sizes.sum()} images, chance {chance:.1%}"
+    order = ""
+    if other_order and present.all():
+        names = [""] * n_classes
+        for row, column in zip(rows, columns):
+            names[column] = classes[row]
+        order = f"in the order {list_names(names)} of the logits it would be {best:.1%}"
+    mostly_right = best > max((1 + chance) / 2, chance + STANDARD_ERRORS * error)
+    if below or (no_better and order and mostly_right):
+        worse = "worse than chance" if below else "no better than chance"
+        hint = f" ({order})" if order else ""
+        return (
+            f"{path}: the network is {worse} on its own task: {numbers}{hint}. Likely causes: its "
+            f"logits are in another order than {list_names(classes)}; the folders or labels name "
+            "other classes; it expects another normalisation (--NORMALISATION). Put its last layer "
+            "into this order, or give other --WEIGHTS; nothing is repaired or reported on it"
+        )
+    if order:
+        print(f"{path}: {numbers}, but {order}: is their order right?", file=sys.stderr)
+    return ""

@@ -154,6 +154,31 @@ def seeded(kind, seed=0):
 # ----------------------------------------------------------------------------- coalitions
 
 
+def norms_behind(network, images):
+    """The batch norm that takes a conv's output, by the conv's name, as a forward pass shows it."""
+    outputs, pairs, handles = [], {}, []
+
+    def keep_output(name):
+        return lambda module, inputs, output: outputs.append((name, output))
+
+    def find_conv(name):
+        def hook(module, inputs):
+            pairs.update({conv: name for conv, output in outputs if output is inputs[0]})
+
+        return hook
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(keep_output(name)))
+        elif isinstance(module, nn.BatchNorm2d):
+            handles.append(module.register_forward_pre_hook(find_conv(name)))
+    with torch.no_grad():
+        network(images[:1])
+    for handle in handles:
+        handle.remove()
+    return pairs
+
+
 def naive_logits(network, evaluator, fills, images, keep):
     """One coalition the plain way: hooks behind convs, or their batch norms, that fill channels.
 
@@ -161,11 +186,10 @@ def naive_logits(network, evaluator, fills, images, keep):
     ReLUs are not negative.
     """
     modules, removed = dict(network.named_modules()), {}
+    norms = norms_behind(network, images) if evaluator.is_cut else {}
     for index in np.flatnonzero(~keep):
         conv = evaluator.layers[index]
-        norm = conv.replace("downsample.0", "downsample.1").replace("conv", "bn")
-        behind = norm if isinstance(modules.get(norm), nn.BatchNorm2d) else conv
-        removed.setdefault(behind, []).append(index)
+        removed.setdefault(norms.get(conv, conv), []).append(index)
 
     def make_hook(indices):
         channels = [evaluator.channels[index] for index in indices]

@@ -7,13 +7,13 @@ from common.settings import InputError
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 import model
-from datasets import GENDERS, Images, normalise
+from datasets import GENDERS
 from tests.damage import JUNK, check_message, cut
-from tests.networks import draw_faces, random_network
+from tests.networks import N_FILTERS, draw_faces, random_network
 
 CPU = torch.device("cpu")
 ARCH = "squeezenet1_1"
@@ -39,20 +39,18 @@ def seeded_build(*arguments, seed=0):
 # ----------------------------------------------------------------------------- build
 
 
-@pytest.mark.parametrize("arch", [arch for arch in model.ARCHS if arch != "vgg16"])
+@pytest.mark.parametrize("arch", [arch for arch in N_FILTERS if arch != "vgg16"])
 def test_networks_of_the_smallest_images(arch):
-    size, classes = model.ARCHS[arch], ("a", "b", "c")
+    size, classes = model.SMALLEST.get(arch, 32), ("a", "b", "c")
     network = model.build(arch, "none", size, classes).eval()
     with torch.no_grad():
         assert network(torch.zeros((2, 3, size, size))).shape == (2, 3)
+
+
+def test_images_too_small_for_a_network():
     with pytest.raises(InputError) as refusal:
-        model.build(arch, "none", size - 1)
-    assert str(refusal.value) == f"IMAGE_SIZE={size - 1}: {arch} needs at least {size} pixels"
-
-
-def test_an_unknown_architecture():
-    with pytest.raises(InputError, match="ARCH=resnet: must be squeezenet1_1 or squeezenet1_0 or"):
-        model.build("resnet", "none")
+        model.build("inception_v3", "none", 74)
+    assert str(refusal.value) == "IMAGE_SIZE=74: inception_v3 needs at least 75 pixels"
 
 
 def test_the_head_of_a_squeezenet_has_a_positive_bias():
@@ -106,7 +104,7 @@ def test_an_auxiliary_head_is_dropped(tmp_path):
         ({"state_dict": {"weight": torch.zeros(3)}}, "does not fit squeezenet1_1"),
         ({"state_dict": [1]}, "does not fit squeezenet1_1"),
         ({"a": [1]}, "does not fit squeezenet1_1"),
-        (torch.zeros(3), "is damaged or holds no weights"),
+        (torch.zeros(3), "does not fit squeezenet1_1"),
     ],
     ids=["another", "another checkpoint", "a list", "no tensors", "a tensor"],
 )
@@ -122,7 +120,7 @@ def test_weights_that_are_missing(tmp_path):
     path = str(tmp_path / "weights.pth")
     with pytest.raises(InputError) as refusal:
         model.build(ARCH, path)
-    fix = "give imagenet, none, or the path of a state dict"
+    fix = "give imagenet, none, or the path of a checkpoint"
     assert str(refusal.value) == f"WEIGHTS={path}: no such file; {fix}"
 
 
@@ -131,7 +129,7 @@ def test_a_download_that_fails(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(
-        type(model.torchvision.models.SqueezeNet1_1_Weights.DEFAULT), "get_state_dict", fail
+        type(torchvision.models.SqueezeNet1_1_Weights.DEFAULT), "get_state_dict", fail
     )
     with pytest.raises(InputError, match="WEIGHTS=imagenet: the download failed .no network."):
         model.build(ARCH, "imagenet")
@@ -163,7 +161,8 @@ def test_pretrained_logits_in_order(tmp_path):
     assert torch.equal(network(images), source(images))
     with pytest.raises(InputError, match="a head of 3 logits, but there are 2 classes"):
         model.pretrained(ARCH, path, 64, ("a", "b"))
-    torch.save({"x": torch.zeros(1)}, path)
+    body = {name: value for name, value in source.state_dict().items() if "classifier" not in name}
+    torch.save(body, path)
     with pytest.raises(InputError, match="a head of no logits, but there are 2 classes"):
         model.pretrained(ARCH, path, 64, ("a", "b"))
 
@@ -185,6 +184,7 @@ def save_checkpoint(path, network, **constants):
 def test_a_checkpoint_keeps_its_constants(tmp_path, squeezenet):
     packed = model.pack_checkpoint(squeezenet, ARCH=ARCH, IMAGE_SIZE=64, SEED=3)
     assert {name: packed[name] for name in packed if name != "state_dict"} == {
+        "source": "",
         "arch": ARCH,
         "image_size": 64,
         "seed": 3,
@@ -218,13 +218,43 @@ def test_classes_of_another_training(tmp_path):
     network = model.build(ARCH, "none", 64, ("a", "b", "c"))
     path = save_checkpoint(tmp_path / "x.pth", network, CLASSES=("a", "b", "c"))
     assert model.load(path, ("a", "b", "c"), ARCH=ARCH)
-    for classes, names in ((("a", "b", "d"), "c, d"), (("a", "c", "b"), "a, b, c")):
+    with pytest.raises(InputError) as refusal:
+        model.load(path, ("a", "b", "d"), ARCH=ARCH)
+    assert str(refusal.value) == (
+        f"{path} was trained to tell other classes apart (c, d); give its data, or another "
+        "--RECORDS_DIR"
+    )
+
+
+FOREIGN = {
+    "classes": ["Male", "Female"],
+    "class_names": ("male", "female"),
+    "class_to_idx": {"female": 1, "male": 0},
+}
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+def test_a_checkpoint_that_names_its_classes_in_another_order(tmp_path, squeezenet, key):
+    """Whoever saved it: by name, whatever the case, in each of the usual entries."""
+    path = str(tmp_path / "x.pth")
+    torch.save({key: FOREIGN[key], "model": squeezenet.state_dict()}, path)
+    calls = (
+        lambda: model.load(path, ARCH=ARCH),
+        lambda: model.pretrained(ARCH, path, 64, GENDERS),
+    )
+    for call in calls:
         with pytest.raises(InputError) as refusal:
-            model.load(path, classes, ARCH=ARCH)
-        assert str(refusal.value) == (
-            f"{path} was trained to tell other classes apart ({names}); give its data, or "
-            "another --RECORDS_DIR"
-        )
+            call()
+        words = ["has its logits in the order male, female, not female, male", "give other weights"]
+        check_message(str(refusal.value), path, *words)
+
+
+def test_a_foreign_checkpoint_may_hold_anything_beside_its_weights(tmp_path, squeezenet):
+    """Its names for things are not ours."""
+    path, beside = str(tmp_path / "x.pth"), {"arch": "SqueezeNet", "image_size": 224, "classes": 2}
+    torch.save({**beside, "state_dict": squeezenet.state_dict()}, path)
+    network = model.load(path, ARCH=ARCH, IMAGE_SIZE=64)
+    assert model.digest(network) == model.digest(squeezenet)
 
 
 def test_a_missing_checkpoint_names_its_maker(tmp_path):
@@ -243,7 +273,7 @@ def test_a_damaged_checkpoint_is_one_message_without_warnings(tmp_path, squeezen
     with warnings.catch_warnings(), pytest.raises(InputError) as refusal:
         warnings.simplefilter("error")
         model.read_checkpoint(str(path))
-    check_message(str(refusal.value), str(path), "is damaged or holds no weights")
+    check_message(str(refusal.value), str(path), "give another file, or make it anew")
 
 
 def test_a_digest_knows_every_weight(squeezenet):
@@ -253,111 +283,6 @@ def test_a_digest_knows_every_weight(squeezenet):
     with torch.no_grad():
         network.classifier[1].bias[1] += 1e-6
     assert model.digest(network) != model.digest(squeezenet)
-
-
-# ----------------------------------------------------------------------------- training
-
-
-@pytest.mark.parametrize("steps", [1, 3, 50])
-def test_the_learning_rate_warms_up_and_falls(steps):
-    optimizer, schedule = model.make_optimizer(nn.Linear(2, 2), 0.1, steps)
-    rates = []
-    for _ in range(max(3, steps)):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if len(rates) < max(3, steps):
-            schedule.step()
-    assert max(rates) <= 0.1 and rates[0] < 0.01 and rates[-1] < 0.001
-    assert np.argmax(rates) == max(1, round(0.1 * steps) - 1)
-
-
-def test_an_epoch_is_exact_for_unequal_batches(squeezenet, faces):
-    loss, correct = model.run_epoch(squeezenet, faces, "cpu", 24)
-    parts = model.run_epoch(squeezenet, faces, "cpu", 7)
-    assert loss == pytest.approx(parts[0], rel=1e-5) and torch.equal(correct, parts[1])
-    with torch.no_grad():
-        logits = squeezenet(normalise(faces.images, "cpu"))
-    assert loss == pytest.approx(cross_entropy(logits, faces.label).item(), rel=1e-5)
-    assert torch.equal(correct, logits.argmax(1) == faces.label)
-
-
-class Recorder(nn.Module):
-    """A network that keeps what it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.head, self.batches, self.modes = nn.Linear(3, 2), [], []
-
-    def forward(self, images):
-        self.batches.append(images)
-        self.modes.append(self.training)
-        return self.head(images.mean((2, 3)))
-
-
-@pytest.fixture
-def sides():
-    """10 images whose left half differs from the right, told apart by their level."""
-    images = torch.zeros((10, 3, 4, 4), dtype=torch.uint8)
-    images[..., :2] = torch.arange(10, 20, dtype=torch.uint8).view(-1, 1, 1, 1)
-    return Images(images, torch.arange(10) % 2, torch.full((10,), -1))
-
-
-def train_epoch(data, **options):
-    """A Recorder after an epoch of training."""
-    network = Recorder()
-    optimizer, schedule = model.make_optimizer(network, 0.01, 10)
-    result = model.run_epoch(
-        network, data, "cpu", 4, optimizer, schedule, np.random.default_rng(0), **options
-    )
-    return network, schedule, result
-
-
-@pytest.mark.parametrize("mirror", [True, False])
-def test_training_sees_every_image_once_and_mirrors_half(sides, mirror):
-    network, schedule, _ = train_epoch(sides, mirror=mirror)
-    assert [len(batch) for batch in network.batches] == [4, 4, 2] and all(network.modes)
-    assert schedule.last_epoch == 3
-    originals, n_mirrored = normalise(sides.images, "cpu"), 0
-    rows = []
-    for image in torch.cat(network.batches):
-        for row, original in enumerate(originals):
-            if torch.equal(image, original) or torch.equal(image, original.flip(2)):
-                rows.append(row)
-                n_mirrored += torch.equal(image, original.flip(2))
-    assert sorted(rows) == list(range(10)) and rows != list(range(10))
-    assert (2 <= n_mirrored <= 8) if mirror else n_mirrored == 0
-
-
-def test_training_learns_and_tells_what_was_right_in_the_order_of_the_data(sides):
-    network, _, (loss, correct) = train_epoch(sides, mirror=False)
-    start = Recorder()
-    assert correct.shape == (10,) and correct.dtype == torch.bool and loss > 0
-    assert not torch.equal(network.head.weight, start.head.weight)
-    evaluated = Recorder().eval()
-    with torch.no_grad():
-        expected = evaluated(normalise(sides.images, "cpu")).argmax(1) == sides.label
-    evaluated.batches.clear()
-    assert torch.equal(model.run_epoch(evaluated, sides, "cpu", 3)[1], expected)
-    assert torch.equal(torch.cat(evaluated.batches), normalise(sides.images, "cpu"))
-    assert not any(evaluated.modes[1:]) and evaluated.head.weight.grad is None
-
-
-def test_the_bar_has_a_name_or_is_not_there(sides, capsys):
-    model.run_epoch(Recorder(), sides, "cpu", 4)
-    assert capsys.readouterr().err == ""
-    model.run_epoch(Recorder(), sides, "cpu", 4, bar="testing")
-    assert "testing" in capsys.readouterr().err
-
-
-def test_male_margins(squeezenet, faces):
-    margins = model.male_margins(squeezenet, faces, CPU, batch_size=7)
-    with torch.no_grad():
-        logits = squeezenet(normalise(faces.images, "cpu"))
-    np.testing.assert_allclose(margins, (logits[:, 1] - logits[:, 0]).numpy(), atol=1e-5)
-    assert margins.dtype == np.float32 and margins.shape == (24,)
-    training = random_network(ARCH).train()
-    model.male_margins(training, faces, CPU)
-    assert not training.training
 
 
 # ----------------------------------------------------------------------------- devices

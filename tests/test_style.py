@@ -129,8 +129,8 @@ def test_help_lists_the_constants_of_the_script(script, tmp_path):
     text = (REPOSITORY / f"{script}.py").read_text()
     block = text.split("# " + 77 * "-" + "\n")[1]
     own = {node.targets[0].id for node in ast.parse(block).body if isinstance(node, ast.Assign)}
-    shared = "TASK DATA_DIR RECORDS_DIR IMAGE_SIZE CELEBA_FRAME FAIRFACE_FRAME ARCH WEIGHTS"
-    shared += " CACHE_DIR"
+    shared = "TASK DATA_DIR RECORDS_DIR IMAGE_SIZE CELEBA_FRAME FAIRFACE_FRAME ARCH WEIGHTS "
+    shared += "NORMALISATION CACHE_DIR"
     command = [sys.executable, str(REPOSITORY / f"{script}.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     lines = result.stdout.split("\nconstants:\n")[1].splitlines()

@@ -6,8 +6,16 @@ import pickle
 import subprocess
 import sys
 
-from common import records
-from common.records import load_csv, load_json, load_npz, provenance, replace_file, save
+from common import records, settings
+from common.records import (
+    load_csv,
+    load_json,
+    load_npz,
+    lock_folder,
+    provenance,
+    replace_file,
+    save,
+)
 from common.settings import InputError
 
 import numpy as np
@@ -222,3 +230,93 @@ def test_records_are_read_without_torch_and_pandas():
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert result.stdout.strip() == "set()", result.stderr
+
+
+# ----------------------------------------------------------------------------- locks
+
+HOLD = """
+import sys, time
+sys.argv[0] = "other.py"
+from common.records import lock_folder
+with lock_folder(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hold():
+    """A function that starts a process which locks a folder; it is killed in the end."""
+    processes = []
+
+    def hold(folder):
+        command = [sys.executable, "-c", HOLD, str(folder)]
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "locked\n"
+        return process
+
+    yield hold
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_locked_folder_names_who_has_it(tmp_path, hold):
+    other = hold(tmp_path / "r")
+    for _ in range(2):
+        with pytest.raises(InputError) as refusal, lock_folder(str(tmp_path / "r")):
+            pass
+        words = [f"{tmp_path}/r is in use by other.py (process {other.pid} on ", "since "]
+        check_message(str(refusal.value), *words, "give another --RECORDS_DIR")
+    with lock_folder(str(tmp_path / "another")):
+        pass
+
+
+def test_the_lock_of_a_process_that_died_holds_nobody_up(tmp_path, hold):
+    other = hold(tmp_path)
+    other.kill()
+    other.wait()
+    assert (tmp_path / ".lock").exists()
+    with lock_folder(str(tmp_path)):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [None, InputError, KeyboardInterrupt])
+def test_a_lock_leaves_nothing_behind(tmp_path, error):
+    (tmp_path / "kept").mkdir()
+    for name in ("kept", "new"):
+        try:
+            with lock_folder(str(tmp_path / name)):
+                if error:
+                    raise error
+        except (InputError, KeyboardInterrupt) as raised:
+            assert type(raised) is error
+    assert files_in(tmp_path) == ["kept"] and files_in(tmp_path / "kept") == []
+
+
+def test_a_lock_keeps_what_was_written(tmp_path):
+    with lock_folder(str(tmp_path / "new")):
+        save({str(tmp_path / "new/x.json"): {}})
+        with pytest.raises(InputError, match="in use by"), lock_folder(str(tmp_path / "new")):
+            pass
+    assert files_in(tmp_path / "new") == ["x.json"]
+
+
+@pytest.mark.parametrize("rank, locks", [(None, True), ("0", True), ("1", False), ("5", False)])
+def test_of_torchrun_s_processes_the_first_one_locks(tmp_path, monkeypatch, rank, locks):
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mab.py"])
+    seen = []
+    settings.run(lambda: seen.append((tmp_path / "r/.lock").exists()), {"RECORDS_DIR": "r"})
+    assert seen == [locks]
+
+
+def test_a_script_without_a_folder_for_records_locks_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["datasets.py"])
+    settings.run(lambda: None, {"DATA_DIR": "data"})
+    assert files_in(tmp_path) == []

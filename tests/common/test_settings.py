@@ -1,5 +1,6 @@
 """Constants from the command line, and how a script ends."""
 
+import json
 import os
 import subprocess
 import sys
@@ -138,13 +139,14 @@ def test_the_network_lies_beside_the_scripts_or_with_its_records():
 
 
 @pytest.fixture
-def start(monkeypatch, capsys):
+def start(monkeypatch, capsys, tmp_path):
     """A function that runs main() with arguments: (exit status, stdout, stderr)."""
 
-    def start(main, namespace, *arguments):
+    def start(main, namespace, *arguments, **options):
         monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+        monkeypatch.chdir(tmp_path)
         try:
-            settings.run(main, namespace)
+            settings.run(main, namespace, **options)
             status = 0
         except SystemExit as stop:
             status = stop.code
@@ -187,10 +189,12 @@ def test_errors_of_the_disk_are_bad_input_too(start, namespace):
     assert start(raiser(OSError("no space")), namespace)[2].startswith("disk: no space; give")
 
 
-def test_an_interruption_is_status_130(start, namespace):
-    status, _, line = start(raiser(KeyboardInterrupt()), namespace)
-    expected = "\nInterrupted. The same command goes on from the last saved state.\n"
-    assert (status, line) == (130, expected)
+@pytest.mark.parametrize(
+    "resumes, end", [(True, "goes on from the last saved state"), (False, "starts anew")]
+)
+def test_an_interruption_is_status_130(start, namespace, resumes, end):
+    status, _, line = start(raiser(KeyboardInterrupt()), namespace, resumes=resumes)
+    assert (status, line) == (130, f"\nInterrupted. The same command {end}.\n")
 
 
 def test_errors_of_the_program_are_not_hidden(start, namespace):
@@ -212,6 +216,20 @@ def test_errors_of_the_program_are_not_hidden(start, namespace):
 def test_tasks_other_than_faces_have_their_own_records(start, constants, arguments, folder):
     namespace, folders = {"RECORDS_DIR": "cur_records", **constants}, []
     start(lambda: folders.append(namespace["RECORDS_DIR"]), namespace, *arguments)
+    assert folders == [folder]
+
+
+@pytest.mark.parametrize(
+    "arch, folder",
+    [
+        ("timm:resnet18", "records/mnist_timm_resnet18"),
+        ("my_model.py:build", "records/mnist_my_model.py_build"),
+        ("../nets/a b.py:Net", "records/mnist_.._nets_a_b.py_Net"),
+    ],
+)
+def test_any_network_has_one_folder_for_its_records(start, arch, folder):
+    namespace, folders = {"RECORDS_DIR": "cur_records", "TASK": "mnist", "ARCH": arch}, []
+    start(lambda: folders.append(namespace["RECORDS_DIR"]), namespace)
     assert folders == [folder]
 
 
@@ -239,6 +257,123 @@ def test_shared_constants_at_the_ends_of_their_ranges(start):
     whole = (0.0, 0.0, 1.0, 1.0)
     namespace = {"IMAGE_SIZE": 32, "SEED": 0, "CELEBA_FRAME": whole, "FAIRFACE_FRAME": whole}
     assert start(lambda: None, namespace) == (0, "", "")
+
+
+# ----------------------------------------------------------------------------- earlier steps
+
+LATER = {  # the constants of a later script, at their defaults
+    "TASK": "faces",
+    "DATA_DIR": "data",
+    "RECORDS_DIR": "cur_records",
+    "IMAGE_SIZE": 227,
+    "ARCH": "squeezenet1_1",
+    "WEIGHTS": "imagenet",
+    "NORMALISATION": "auto",
+    "CELEBA_FRAME": (0.1, 0.2, 0.8, 0.9),
+    "SEED": 0,
+}
+
+
+@pytest.fixture
+def later(start, tmp_path):
+    """A function: the constants that a later script has, after records of earlier ones."""
+
+    def later(recorded, *arguments, earlier=("mab.py", "train_squeeze.py")):
+        (tmp_path / "r").mkdir(exist_ok=True)
+        for script, constants in recorded.items():
+            content = (
+                constants if isinstance(constants, str) else json.dumps({"constants": constants})
+            )
+            (tmp_path / "r" / f"{script}.json").write_text(content)
+        namespace = dict(LATER)
+        result = start(lambda: None, namespace, "--RECORDS_DIR=r", *arguments, earlier=earlier)
+        changed = {name: value for name, value in namespace.items() if LATER[name] != value}
+        changed.pop("RECORDS_DIR")
+        return changed, result
+
+    return later
+
+
+@pytest.mark.parametrize(
+    "recorded, arguments, expected",
+    [
+        ({"mab": {"ARCH": "vgg16"}}, (), {"ARCH": "vgg16"}),
+        ({"mab": {"TASK": "folder", "IMAGE_SIZE": 64}}, (), {"TASK": "folder", "IMAGE_SIZE": 64}),
+        ({"mab": {"CELEBA_FRAME": [0, 0, 1, 1]}}, (), {"CELEBA_FRAME": (0, 0, 1, 1)}),
+        ({"mab": {"NORMALISATION": "0,0,0,1,1,1"}}, (), {"NORMALISATION": "0,0,0,1,1,1"}),
+        ({"mab": {"WEIGHTS": "none"}}, (), {"WEIGHTS": "none"}),
+        ({"train_squeeze": {"ARCH": "vgg16", "WEIGHTS": "none"}}, (), {"ARCH": "vgg16"}),
+        # what is given counts, and so does the first script
+        ({"mab": {"ARCH": "vgg16"}}, ("--ARCH=resnet18",), {"ARCH": "resnet18"}),
+        ({"mab": {"ARCH": "vgg16"}, "train_squeeze": {"ARCH": "x"}}, (), {"ARCH": "vgg16"}),
+        # constants of a script's own, and records that are none
+        ({"mab": {"SEED": 7, "DEVICE": "cuda", "TOP_K": 3}}, (), {}),
+        ({"mab": {"IMAGE_SIZE": "64"}}, (), {}),
+        ({"mab": {"DATA_DIR": "nowhere"}}, (), {}),
+        ({"mab": "{"}, (), {}),
+        ({"mab": "[]"}, (), {}),
+        ({"mab": "{}"}, (), {}),
+        ({}, (), {}),
+    ],
+)
+def test_a_later_script_knows_what_an_earlier_one_was_given(later, recorded, arguments, expected):
+    changed, (status, text, errors) = later(recorded, *arguments)
+    assert changed == expected and (status, errors) == (0, "")
+    taken = {name for name in expected if f"--{name}" not in " ".join(arguments)}
+    assert bool(text) == bool(taken)
+    for name in taken:
+        assert f"{name}={format_value(expected[name])}" in text and "(r/" in text
+
+
+def test_a_folder_of_data_that_is_still_there(later, tmp_path):
+    (tmp_path / "images").mkdir()
+    assert later({"mab": {"DATA_DIR": "images"}})[0] == {"DATA_DIR": "images"}
+
+
+@pytest.mark.parametrize("name", ["plain.pth", "x/y.safetensors"])
+def test_weights_of_an_earlier_script(later, tmp_path, name):
+    changed, (status, _, line) = later({"mab": {"WEIGHTS": name}})
+    assert status == 2
+    check_message(line.strip(), f"mab.py ran with WEIGHTS={name}", "give --WEIGHTS=PATH")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert later({"mab": {"WEIGHTS": name}})[0] == {"WEIGHTS": name}
+
+
+def test_a_first_step_takes_nothing(later):
+    assert later({"mab": {"ARCH": "vgg16"}}, earlier=())[0] == {}
+
+
+# ----------------------------------------------------------------------------- interruption
+
+SCRIPTS = ["datasets", "train_squeeze", "mab", "rivals", "finetune", "eval", "features"]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "tools.bench", "tools.tables"])
+def test_an_interruption_while_modules_load(tmp_path, script):
+    """The first library that a script loads, in place of numpy, interrupts it."""
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    target = ["-m", script] if "." in script else [str(REPOSITORY / f"{script}.py")]
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (tmp_path / "sitecustomize.py").write_text(code)  # where tests run with SIGINT ignored
+    result = subprocess.run(
+        [sys.executable, *target],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 130, result.stderr
+    assert result.stderr == "\nInterrupted while loading. Nothing was changed.\n"
+
+
+def test_whoever_imports_a_module_keeps_the_handler():
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mab; "
+    code += "print(signal.getsignal(signal.SIGINT).__name__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.stdout == "default_int_handler\n", result.stderr
 
 
 # ----------------------------------------------------------------------------- OpenMP

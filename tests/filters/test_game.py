@@ -10,8 +10,10 @@ from PIL import Image
 
 import datasets
 import model
-from filters.game import load_game
+from filters.game import _suspicion, check_outputs, load_game
 from filters.measures import MEASURES
+from readers.checkpoints import list_names
+from tests.damage import check_message
 
 CPU = torch.device("cpu")
 CLASSES = ("cat", "cow", "dog")
@@ -124,3 +126,113 @@ def test_missing_network(constants, tmp_path):
     constants["WEIGHTS"] = str(tmp_path / "weights.pth")
     torch.save(model.build("squeezenet1_1", "none", 32, CLASSES).state_dict(), constants["WEIGHTS"])
     assert load_game(constants, CPU).classes == CLASSES
+
+
+# ----------------------------------------------------------------------------- sanity
+
+TWO, FOUR = ("female", "male"), ("a", "b", "c", "d")
+
+
+def draw_confusion(recalls, n=100):
+    """Confusion of classes of n images whose right shares are given; the rest goes to the next."""
+    confusion = np.zeros((len(recalls), len(recalls)), dtype=int)
+    for row, share in enumerate(recalls):
+        confusion[row, row] += round(share * n)
+        confusion[row, (row + 1) % len(recalls)] += n - round(share * n)
+    return confusion
+
+
+@pytest.mark.parametrize(
+    "confusion, classes, words",
+    [
+        # two logits exchanged
+        (draw_confusion([0.05, 0.1]), TWO, ["worse than chance", "order male, female", "92.5%"]),
+        # upside down for one class only
+        (draw_confusion([0.0, 0.6]), TWO, ["worse than chance", "accuracy 30.0% on 200 images"]),
+        # all four shifted by one
+        (draw_confusion([0.02] * 4), FOUR, ["worse than chance", "order d, a, b and 1 more"]),
+        # two of four exchanged, two at random: at chance, but right in another order
+        (
+            np.array([[0, 90, 5, 5], [90, 5, 5, 0], [0, 5, 5, 90], [0, 5, 90, 5]]),
+            FOUR,
+            ["worse than chance", "order b, a, d and 1 more"],
+        ),
+        (
+            np.array([[90, 5, 0, 5], [5, 0, 90, 5], [5, 5, 0, 90], [5, 90, 5, 0]]),
+            FOUR,
+            ["no better than chance", "chance 25.0%", "order a, d, b and 1 more"],
+        ),
+    ],
+)
+def test_a_network_worse_than_chance_is_called_that(confusion, classes, words):
+    message = _suspicion(confusion, classes, "x.pth")
+    causes = ["x.pth", f"order than {list_names(classes)}", "normalisation", "other classes"]
+    check_message(message, *causes, *words)
+
+
+@pytest.mark.parametrize(
+    "confusion",
+    [
+        draw_confusion([0.9, 0.8]),
+        draw_confusion([1.0, 0.0]),  # all are called the same: at chance
+        draw_confusion([0.0, 0.0], 2),  # too few to tell
+        draw_confusion([0.45, 0.5]),
+        np.array([[30, 30, 20, 20], [20, 30, 30, 20], [20, 20, 20, 40], [30, 20, 30, 20]]),
+        np.array([[60, 40], [0, 0]]),  # a class without images
+        np.full((4, 4), 25),
+    ],
+)
+def test_a_network_no_worse_than_chance_is_taken(confusion, capsys):
+    assert _suspicion(confusion, FOUR[: len(confusion)], "x.pth") == ""
+    assert capsys.readouterr().err == ""
+
+
+def test_two_classes_of_four_exchanged_are_mentioned(capsys):
+    confusion = np.diag([95, 95, 0, 0]) + 5 * (
+        np.eye(4, k=1, dtype=int) + np.eye(4, k=-3, dtype=int)
+    )
+    confusion[2, 3] = confusion[3, 2] = 95
+    assert _suspicion(confusion, FOUR, "x.pth") == ""
+    assert "in the order a, b, d and 1 more of the logits it would be" in capsys.readouterr().err
+
+
+class Level(torch.nn.Module):
+    """Calls an image bright or dark by its mean, or the other way round."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.sign = torch.nn.Parameter(torch.tensor(float(sign)))
+
+    def forward(self, x):
+        level = self.sign * x.mean((1, 2, 3))
+        return torch.stack([-level, level], 1)
+
+
+@pytest.fixture
+def levels():
+    """60 dark images and 60 bright ones."""
+    pixels = torch.tensor([20] * 60 + [230] * 60, dtype=torch.uint8)
+    images = pixels.view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    return datasets.Images(images, (pixels > 100).long(), torch.full((120,), -1))
+
+
+def test_outputs_are_checked_on_images(levels):
+    check_outputs(Level(1), levels, ("dark", "bright"), "x.pth")
+    with pytest.raises(InputError, match="accuracy 0.0% on 120 .*order bright, dark .* 100.0%"):
+        check_outputs(Level(-1), levels, ("dark", "bright"), "x.pth")
+
+
+@pytest.mark.parametrize("sign", [np.nan, np.inf, 1e39])
+def test_outputs_that_are_not_finite(levels, sign):
+    with pytest.raises(InputError) as refusal:
+        check_outputs(Level(sign), levels, ("dark", "bright"), "x.pth")
+    check_message(str(refusal.value), "x.pth", "outputs are not finite", "120 of 120 images")
+
+
+def test_a_game_of_a_network_that_is_upside_down(constants, levels, monkeypatch):
+    """mab.py, rivals.py, eval.py and features.py load it so."""
+    monkeypatch.setattr(datasets, "load", lambda *arguments: levels)
+    monkeypatch.setattr(datasets, "class_names", lambda *arguments: ("dark", "bright"))
+    monkeypatch.setattr(model, "load", lambda *arguments, **options: Level(-1))
+    with pytest.raises(InputError, match="squeezenet.pth: the network is worse than chance on its"):
+        load_game(constants, CPU)

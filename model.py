@@ -84,16 +84,20 @@ def _read(arch, weights, network, head, classes=None):
         head: str, the name of its last layer.
         classes: tuple of str that the file's own names of classes, if any, must be; None: any.
     """
+    own = network.state_dict()
     if weights == "imagenet":
         content, path = imagenet_weights(arch)
-    else:
-        path = weights
-        if not os.path.exists(path):
-            fix = "give imagenet, none, or the path of a checkpoint"
-            raise InputError(f"WEIGHTS={path}: no such file; {fix}")
-        content = open_checkpoint(path)
-        _check_classes(content, path, classes)
-    return fit_weights(content, network.state_dict(), head, arch, path)
+        try:
+            return fit_weights(content, own, head, arch, path)
+        except InputError as error:
+            fix = "if this is a broken download, delete the file and run again"
+            raise InputError(f"{error}; {fix}") from None
+    if not os.path.exists(weights):
+        fix = "give imagenet, none, or the path of a checkpoint"
+        raise InputError(f"WEIGHTS={weights}: no such file; {fix}")
+    content = open_checkpoint(weights)
+    _check_classes(content, weights, classes)
+    return fit_weights(content, own, head, arch, weights)
 
 
 def pretrained(arch, weights, image_size, classes, normalisation="auto"):

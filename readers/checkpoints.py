@@ -88,7 +88,8 @@ def _explain(path, error):
 def _unsafe_classes(path, error):
     """Names of what only unpickling would load, a list of str; empty where that is not why."""
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return sorted(names, key=lambda name: (name.startswith("torch."), name))
     except Exception:  # an older format: the error names the first one
         return re.findall(r"GLOBAL (\w[\w.]*)", str(error))[:1]
 

@@ -281,7 +281,7 @@ def test_weights_of_another_network_in_the_cache(tmp_path, monkeypatch):
     torch.save(nn.Linear(3, 2).state_dict(), path)
     with pytest.raises(InputError) as refusal:
         model.build("squeezenet1_1", "imagenet")
-    check_message(str(refusal.value), str(path), "does not fit squeezenet1_1")
+    check_message(str(refusal.value), str(path), "does not fit squeezenet1_1", "delete the file")
 
 
 def test_imagenet_has_no_weights_of_a_file(own):

@@ -93,9 +93,8 @@ def check_constants():
 
 
 def last_layer(network):
-    """The last conv or linear layer of a network, which gives the logits."""
-    kinds = (torch.nn.Conv2d, torch.nn.Linear)
-    return [module for module in network.modules() if isinstance(module, kinds)][-1]
+    """The layer of a network of model.py that gives the logits."""
+    return network.get_submodule(network.logits_layer)
 
 
 def finetune(network, part, faces, device, training):
@@ -130,4 +129,4 @@ def finetune(network, part, faces, device, training):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"))
+    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"))

@@ -38,7 +38,8 @@ SMALLEST = {"inception_v3": 75}  # images that it takes, in pixels; of others 32
 def build(arch, weights, image_size=224, classes=GENDERS, normalisation="auto"):
     """A network with a head of len(classes) logits, float32 on the CPU, channels last.
 
-    It takes images as datasets.normalise gives them, whatever it expects itself.
+    It takes images as datasets.normalise gives them, whatever it expects itself. Its attribute
+    `logits_layer` names its head.
 
     Args:
         arch: str, the name of a network, see readers/networks.py.
@@ -65,7 +66,7 @@ def _make(arch, image_size, classes, normalisation):
     if image_size < SMALLEST.get(arch, 0):
         raise InputError(f"IMAGE_SIZE={image_size}: {arch} needs at least {SMALLEST[arch]} pixels")
     network = make_network(arch, len(classes))
-    head = find_head(network, arch, image_size, len(classes))
+    network.logits_layer = head = find_head(network, arch, image_size, len(classes))
     expect_normalised(network, *normalisation_of(network, normalisation))
     if arch.startswith("squeezenet"):
         # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from common.settings import InputError
 
@@ -72,10 +72,12 @@ def lock_folder(folder):
     try:
         yield
     finally:
-        os.remove(path)  # before the lock is released; whoever opened the file looks again
+        with suppress(OSError):  # whoever has opened the file already looks again
+            os.remove(path)
         lock.lock.release()
-        if not existed and not os.listdir(folder):
-            os.rmdir(folder)
+        if not existed:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(folder)
 
 
 def save(files):

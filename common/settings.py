@@ -165,7 +165,10 @@ def _take_earlier(namespace, arguments, scripts):
     for script in scripts:
         path = f"{namespace['RECORDS_DIR']}/{script.removesuffix('.py')}.json"
         taken = {}
-        for name, value in _recorded_constants(path).items():
+        recorded = _recorded_constants(path)
+        if recorded is None:
+            continue
+        for name, value in recorded.items():
             value = tuple(value) if isinstance(value, list) else value
             usable = name in EARLIER and name not in given and name in namespace
             if usable and type(value) is type(namespace[name]) and value != namespace[name]:
@@ -173,32 +176,37 @@ def _take_earlier(namespace, arguments, scripts):
         if script == "train_squeeze.py":
             taken.pop("WEIGHTS", None)  # those that its training began with
         if not os.path.exists(taken.get("DATA_DIR", ".")):
-            del taken["DATA_DIR"]
-        if taken:
+            del taken["DATA_DIR"]  # the record is of another machine, or of another folder
+        if taken and _is_first():
             listed = ", ".join(f"{name}={format_value(value)}" for name, value in taken.items())
             print(f"As {script} ran ({path}): {listed}")
-            namespace.update(taken)
-            weights = taken.get("WEIGHTS", "none")
-            if weights not in ("imagenet", "none") and not os.path.exists(weights):
-                raise InputError(
-                    f"{script} ran with WEIGHTS={weights}, and there is no such file here; give "
-                    "--WEIGHTS=PATH of the same weights"
-                )
-            return
+        weights = taken.get("WEIGHTS", "none")
+        if weights not in ("imagenet", "none") and not os.path.exists(weights):
+            raise InputError(
+                f"{script} ran with WEIGHTS={weights}, and there is no such file here; give "
+                "--WEIGHTS=PATH of the same weights"
+            )
+        namespace.update(taken)
+        return
+
+
+def _is_first():
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _recorded_constants(path):
-    """The constants in a script's record; {} if it has none that can be read."""
+    """The constants in a script's record; None if it has none that can be read."""
     try:
         with open(path) as file:
             return dict(json.load(file)["constants"])
     except (OSError, ValueError, KeyError, TypeError):  # whoever needs the record says so
-        return {}
+        return None
 
 
 def _own_folder(namespace):
     """The lock of a script's RECORDS_DIR; of torchrun's processes the first one takes it."""
-    if "RECORDS_DIR" not in namespace or int(os.environ.get("RANK", 0)) > 0:
+    if "RECORDS_DIR" not in namespace or not _is_first():
         return nullcontext()
     from common.records import lock_folder  # here, since it imports from this file
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from common.settings import InputError
+
 import numpy as np
 import torch
 from torch import nn
@@ -61,6 +63,7 @@ def cut(network, image_size):
 
     Raises:
         ValueError: the network cannot be cut so, or the steps do not give its logits.
+        InputError: its outputs are not finite.
     """
     traced = _trace(network).requires_grad_(False)
     steps = _Cutter(traced).cut()
@@ -224,6 +227,8 @@ def _measure(steps, network, image_size):
     try:
         with torch.no_grad():
             values, expected = run_steps(steps, images), network(images)
+        if not torch.isfinite(expected).all():
+            raise InputError("the network's outputs are not finite (NaN, Inf); give other weights")
         for step, value in zip(steps, values):
             ends = np.cumsum([0] + [values[source].shape[1] for source in step.inputs]).tolist()
             step.shape = tuple(value.shape[1:])

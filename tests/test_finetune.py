@@ -65,7 +65,7 @@ def test_all_layers_are_trained(network, faces):
 def test_the_head_alone_is_trained(network, faces):
     """And the statistics of batch norms, which are no weights."""
     before = copy_of(network)
-    states = finetune.finetune(network, finetune.last_layer(network), faces, CPU, TRAINING)
+    states = finetune.finetune(network, network.head, faces, CPU, TRAINING)
     statistics = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
     assert all(
         names == {"head.weight", "head.bias"} | statistics for names in changed(states, before)
@@ -98,8 +98,7 @@ def test_steps_of_the_schedule(network, faces, monkeypatch):
     assert asked == [(network, 0.01, 9)]
 
 
-def test_last_layer(network):
-    assert finetune.last_layer(network) is network.head
+def test_last_layer():
     squeezenet = model.build("squeezenet1_1", "none")
     assert finetune.last_layer(squeezenet) is squeezenet.classifier[1]
     resnet = model.build("resnet18", "none")

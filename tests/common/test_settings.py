@@ -228,9 +228,8 @@ def test_tasks_other_than_faces_have_their_own_records(start, constants, argumen
     ],
 )
 def test_any_network_has_one_folder_for_its_records(start, arch, folder):
-    namespace, folders = {"RECORDS_DIR": "cur_records", "TASK": "mnist", "ARCH": arch}, []
-    start(lambda: folders.append(namespace["RECORDS_DIR"]), namespace)
-    assert folders == [folder]
+    namespace = {"RECORDS_DIR": "cur_records", "TASK": "mnist", "ARCH": arch}
+    assert start(lambda: None, namespace)[0] == 0 and namespace["RECORDS_DIR"] == folder
 
 
 @pytest.mark.parametrize(
@@ -340,6 +339,12 @@ def test_weights_of_an_earlier_script(later, tmp_path, name):
     assert later({"mab": {"WEIGHTS": name}})[0] == {"WEIGHTS": name}
 
 
+def test_the_first_record_counts_though_nothing_is_taken_from_it(later):
+    recorded = {"train_squeeze": {"IMAGE_SIZE": 227}, "mab": {"IMAGE_SIZE": 64}}
+    assert later(recorded, earlier=("train_squeeze.py", "mab.py"))[0] == {}
+    assert later(recorded)[0] == {"IMAGE_SIZE": 64}
+
+
 def test_a_first_step_takes_nothing(later):
     assert later({"mab": {"ARCH": "vgg16"}}, earlier=())[0] == {}
 
@@ -370,9 +375,8 @@ def test_an_interruption_while_modules_load(tmp_path, script):
 def test_whoever_imports_a_module_keeps_the_handler():
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import mab; "
     code += "print(signal.getsignal(signal.SIGINT).__name__)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert result.stdout == "default_int_handler\n", result.stderr
 
 

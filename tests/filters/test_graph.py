@@ -2,6 +2,8 @@
 
 import math
 
+from common.settings import InputError
+
 import numpy as np
 import pytest
 import torch
@@ -196,6 +198,16 @@ class NoConvs(nn.Module):
 def test_what_cannot_be_cut_says_why(kind, message):
     with pytest.raises(ValueError, match=message):
         cut(seeded(kind), IMAGE_SIZE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [Odd, Small])
+def test_outputs_that_are_not_finite(kind, value):
+    network = seeded(kind)
+    with torch.no_grad():
+        network.head.bias[0] = value
+    with pytest.raises(InputError, match="outputs are not finite .*; give other weights"):
+        cut(network, IMAGE_SIZE)
 
 
 def test_filters_are_numbered_as_their_convs_are_called():

@@ -9,7 +9,6 @@ both with the removal of filters, and its choosing set chooses the epoch.
 
 import copy
 import time
-from dataclasses import dataclass
 
 from common import records, settings
 from common.settings import (
@@ -24,12 +23,10 @@ from common.settings import (
     SEED,
 )
 
-import numpy as np
-import torch
-
 import datasets
 import model
 from filters.game import check_outputs
+from filters.repairs import Training, finetune, last_layer
 
 # -----------------------------------------------------------------------------
 EPOCHS = 10
@@ -37,23 +34,6 @@ BATCH_SIZE = 64  # images a step
 LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 HEAD_LEARNING_RATE = 1e-3  # the same, of the head alone
 # -----------------------------------------------------------------------------
-
-
-@dataclass
-class Training:
-    """How long and by what steps a network is fine-tuned.
-
-    Attributes:
-        epochs: int.
-        batch_size: int, images a step.
-        learning_rate: float, AdamW's highest.
-        seed: int.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
 
 
 def main():
@@ -90,42 +70,6 @@ def check_constants():
     rates = {"LEARNING_RATE": LEARNING_RATE, "HEAD_LEARNING_RATE": HEAD_LEARNING_RATE}
     for name, value in rates.items():
         settings.require(name, value, value > 0, "above 0")
-
-
-def last_layer(network):
-    """The layer of a network of model.py that gives the logits."""
-    return network.get_submodule(network.logits_layer)
-
-
-def finetune(network, part, faces, device, training):
-    """Train a network, or a part of it.
-
-    The statistics of batch norms, if there are any, change in either case.
-
-    Args:
-        network: nn.Module on the device; it is changed.
-        part: nn.Module, the network itself or a layer of it, whose weights are trained.
-        faces: Images.
-        device: torch.device.
-        training: Training.
-
-    Returns:
-        A list of state dicts on the CPU, one an epoch.
-    """
-    network.requires_grad_(False)
-    part.requires_grad_(True)
-    steps = training.epochs * -(-len(faces.label) // training.batch_size)
-    optimizer, schedule = model.make_optimizer(part, training.learning_rate, steps)
-    name, states = "all layers" if part is network else "head", []
-    for epoch in range(training.epochs):
-        torch.manual_seed(training.seed * 1000 + epoch)  # dropout has no other generator
-        rng = np.random.default_rng([training.seed, epoch, 3])
-        bar = f"{name}, epoch {epoch + 1} of {training.epochs}"
-        steppers = (optimizer, schedule, rng, bar)
-        model.run_epoch(network, faces, device, training.batch_size, *steppers)
-        state = network.state_dict().items()
-        states.append({key: value.detach().cpu().clone() for key, value in state})
-    return states
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def patch(images, cue, n_cues, size, rng):
 def moving_patch(images, cue, n_cues, size, rng):
     """The same square at a random place."""
     corners = rng.integers(0, images.shape[2] - size + 1, (len(images), 2))
-    for image, (top, left), colour in zip(images, corners, colours(n_cues)[cue]):
-        image[:, top : top + size, left : left + size] = colour[:, None, None]
+    for image, (row, column), colour in zip(images, corners, colours(n_cues)[cue]):
+        image[:, row : row + size, column : column + size] = colour[:, None, None]
 
 
 def tint(images, cue, n_cues, size, rng):

@@ -131,8 +131,34 @@ class Coalitions:
     @torch.no_grad()
     def mean_outputs(self, images):
         """Outputs averaged over positions and summed over images: (n_filters,) float64."""
+        return self._sums(run_steps(self.steps, images))
+
+    @torch.no_grad()
+    def mean_changes(self, images, changed):
+        """By how much outputs differ between images and changed ones, (B, 3, S, S) each.
+
+        Absolute differences averaged over positions and summed over images: (n_filters,) float64.
+        """
+        pairs = zip(run_steps(self.steps, images), run_steps(self.steps, changed))
+        return self._sums((before - after).abs() for before, after in pairs)
+
+    @torch.no_grad()
+    def change_map(self, number, images, changed):
+        """Where a filter's output differs between images and changed ones: (h, w) float32 array.
+
+        Absolute differences averaged over images. number: int, of the filter.
+        """
+        gate = self.gate[number]
+        before, after = (run_steps(self.steps, batch)[gate] for batch in (images, changed))
+        for conv, channels in zip(self.steps[gate].filters, self.steps[gate].channels):
+            if conv and conv.players.start <= number < conv.players.stop:
+                change = (before - after)[:, channels][:, number - conv.players.start]
+                return change.abs().mean(0).cpu().numpy()
+
+    def _sums(self, outputs):
+        """Means over positions, summed over images, of the outputs of all steps: (n_filters,)."""
         sums = torch.empty(len(self.layers), dtype=torch.float64, device=self.device)
-        for step, value in zip(self.steps, run_steps(self.steps, images)):
+        for step, value in zip(self.steps, outputs):
             for conv, channels in zip(step.filters, step.channels):
                 if conv:
                     means = value[:, channels].mean((2, 3))

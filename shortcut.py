@@ -1,0 +1,305 @@
+"""A planted shortcut: a network spoiled on purpose, and repaired. Here the truth is known.
+
+    python shortcut.py
+
+A mark follows the label in the training images. A network that is trained on them goes by the mark,
+and is wrong where it points to another class. Each repair sees the same few images, with marks that
+say nothing of the label, and chooses by cross-validation on them how far it goes. The report is of
+other images, with the mark of the label (same), of another class (inverted), of any class (random),
+and without (absent).
+
+TASK names the images: faces (CelebA's, by gender), celeba, mnist, folder. Writes under RECORDS_DIR:
+shortcut.json, shortcut.png and .pdf, and shortcut.pth, the network. Interrupted, the same command
+goes on with the next repair.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+from common import records, settings
+from common.settings import (
+    ARCH,
+    CELEBA_FRAME,
+    DATA_DIR,
+    DEVICE,
+    FAIRFACE_FRAME,
+    IMAGE_SIZE,
+    NORMALISATION,
+    RECORDS_DIR,
+    SEED,
+    TASK,
+    WEIGHTS,
+    InputError,
+)
+
+import numpy as np
+import torch
+
+import datasets
+import model
+from drawings.decoys import MARKS, draw_cues, plant
+from filters.choosers import Subject
+from filters.coalitions import make_evaluator
+from filters.repairs import REPAIRS, Budget, choose_step, removal_path
+from filters.value import fill_values
+from report.shortcut import CONDITIONS, result_text, shortcut_figure
+
+# -----------------------------------------------------------------------------
+# the shortcut
+MARK = "patch"  # one of MARKS in drawings/decoys.py: patch, moving_patch, tint, stripes
+MARK_SIZE = 8  # pixels
+STRENGTH = 1.0  # share of the training images whose mark is that of their label
+# the network
+EPOCHS = 3
+BATCH_SIZE = 64  # images a step
+LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
+# the repairs
+REPAIR_NAMES = ""  # names in REPAIRS of filters/repairs.py with commas between; empty: all
+IMAGES = 1000  # that a repair sees, drawn from those for the values
+DRAW = 0  # which draw of them, and of their marks
+MAX_REMOVED = 20  # filters
+ROUNDS = 60  # of the bandit, for values estimated once
+TUNING_EPOCHS = 8  # of fine-tuning, at most
+TUNING_RATES = (1e-4, 3e-4, 1e-3)  # learning rates tried; the head alone has ten times as much
+FOLDS = 4  # of the cross-validation
+# the report
+CHOOSING = 1000  # training images that nothing is trained on, to settle constants with
+OPEN_REPORT = True  # False: report on these, as long as anything is still to be settled
+# -----------------------------------------------------------------------------
+
+MAP_IMAGES = 100  # over which the figure averages where filters look
+STREAMS = ("train", "values", "choose", "report")  # of marks; each has a generator of its own
+IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "EPOCHS"]
+IDENTITY += ["BATCH_SIZE", "LEARNING_RATE", "IMAGES", "DRAW", "MAX_REMOVED", "ROUNDS", "FOLDS"]
+IDENTITY += ["TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
+
+
+@dataclass
+class Sets:
+    """All images, marked where they must be.
+
+    Attributes:
+        classes: tuple of str.
+        train: Images, with marks that follow the label.
+        values: Images that the repairs see, with marks that say nothing.
+        report: {condition: Images}, the same images with other marks.
+    """
+
+    classes: tuple
+    train: datasets.Images
+    values: datasets.Images
+    report: dict
+
+
+def main():
+    """Check, load, train, repair and evaluate, save, print."""
+    started = time.time()
+    names = check_constants()
+    device = model.find_device(DEVICE)
+    sets = load_sets()
+    network = train_network(sets, device)
+    record = open_record(network, sets)
+    subject = make_subject(network, sets, device)
+    for name in names:
+        if name not in record["repairs"]:
+            record["repairs"][name] = evaluate_repair(name, subject, sets)
+            save(record, time.time() - started, device)
+        print(result_text(name, record["repairs"][name], record["images"]), flush=True)
+    if any(result["removed"] for result in record["repairs"].values()):
+        draw(record, subject, sets)
+
+
+def check_constants():
+    """The names of the repairs to run, a list. Raises InputError."""
+    names = [name for name in REPAIR_NAMES.split(";") if name] or list(REPAIRS)
+    for name, value, condition, rule in (
+        ("MARK", MARK, MARK in MARKS, " or ".join(MARKS)),
+        ("MARK_SIZE", MARK_SIZE, 1 <= MARK_SIZE <= IMAGE_SIZE, "from 1 to IMAGE_SIZE"),
+        ("STRENGTH", STRENGTH, 0 <= STRENGTH <= 1, "from 0 to 1"),
+        ("EPOCHS", EPOCHS, EPOCHS >= 1, "at least 1"),
+        ("BATCH_SIZE", BATCH_SIZE, BATCH_SIZE >= 1, "at least 1"),
+        ("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0"),
+        ("REPAIR_NAMES", REPAIR_NAMES, set(names) <= set(REPAIRS), f"of {'; '.join(REPAIRS)}"),
+        ("IMAGES", IMAGES, IMAGES >= 2 * FOLDS, "at least two for each of the FOLDS"),
+        ("MAX_REMOVED", MAX_REMOVED, MAX_REMOVED >= 1, "at least 1"),
+        ("ROUNDS", ROUNDS, ROUNDS >= 1, "at least 1"),
+        ("TUNING_EPOCHS", TUNING_EPOCHS, TUNING_EPOCHS >= 1, "at least 1"),
+        ("TUNING_RATES", TUNING_RATES, min(TUNING_RATES) > 0, "above 0"),
+        ("FOLDS", FOLDS, FOLDS >= 2, "at least 2"),
+        ("CHOOSING", CHOOSING, CHOOSING >= 1, "at least 1"),
+    ):
+        settings.require(name, value, condition, rule)
+    return names
+
+
+# ----------------------------------------------------------------------------- images
+
+
+def load_sets():
+    """The Sets. Raises InputError."""
+    task = "celeba" if TASK == "faces" else TASK
+    frames = (CELEBA_FRAME, FAIRFACE_FRAME)
+    classes = datasets.class_names(task, DATA_DIR)
+
+    def load(purpose):
+        return datasets.load(task, DATA_DIR, purpose, IMAGE_SIZE, *frames)
+
+    train, values = load("train"), load("values")
+    most = len(train.label) // 2
+    settings.require("CHOOSING", CHOOSING, most >= CHOOSING, f"at most {most}")
+    most = len(values.label)
+    settings.require("IMAGES", IMAGES, most >= IMAGES, f"at most {most}, the images for the values")
+    order = np.random.default_rng([SEED, 7]).permutation(len(train.label))
+    choose, train = train.take(order[:CHOOSING]), train.take(order[CHOOSING:])
+    drawn = np.random.default_rng([DRAW, 8]).permutation(most)[:IMAGES]
+    report, stream = (load("report"), "report") if OPEN_REPORT else (choose, "choose")
+    chance = 1 / len(classes)
+    agreement = dict(zip(CONDITIONS, (1.0, 0.0, chance, None)))
+    return Sets(
+        classes,
+        mark_images(train, STRENGTH, "train", SEED, len(classes)),
+        mark_images(values.take(drawn), chance, "values", DRAW, len(classes)),
+        {
+            name: mark_images(report, share, stream, 0, len(classes))
+            for name, share in agreement.items()
+        },
+    )
+
+
+def mark_images(data, agreement, stream, seed, n_classes):
+    """Images with marks that agree with the label with this probability; None: without marks."""
+    if agreement is None:
+        return data
+    rng = np.random.default_rng([seed, STREAMS.index(stream), 9])
+    cue = draw_cues(data.label.numpy(), n_classes, agreement, rng)
+    marked = plant(data.images.numpy(), cue, n_classes, MARK, MARK_SIZE, rng)
+    images = torch.from_numpy(marked).contiguous(memory_format=torch.channels_last)
+    return data._replace(images=images, group=torch.full_like(data.label, -1))
+
+
+# ----------------------------------------------------------------------------- network
+
+
+def train_network(sets, device):
+    """The network that goes by the mark: trained, or read from shortcut.pth."""
+    path = f"{RECORDS_DIR}/shortcut.pth"
+    names = ("ARCH", "IMAGE_SIZE", "MARK", "MARK_SIZE", "STRENGTH", "EPOCHS", "SEED")
+    trained_with = {name: globals()[name] for name in names}
+    if os.path.exists(path):
+        return model.load(path, sets.classes, **trained_with).to(device)
+    torch.manual_seed(SEED)
+    network = model.build(ARCH, WEIGHTS, IMAGE_SIZE, sets.classes, NORMALISATION).to(device)
+    steps = EPOCHS * -(-len(sets.train.label) // BATCH_SIZE)
+    optimizer, schedule = model.make_optimizer(network, LEARNING_RATE, steps)
+    for epoch in range(EPOCHS):
+        torch.manual_seed(SEED * 1000 + epoch)  # dropout has no other generator
+        rng, bar = np.random.default_rng([SEED, epoch]), f"epoch {epoch + 1} of {EPOCHS}"
+        steppers = (optimizer, schedule, rng, bar)
+        model.run_epoch(network, sets.train, device, BATCH_SIZE, *steppers, mirror=False)
+    checkpoint = model.pack_checkpoint(network, CLASSES=sets.classes, **trained_with)
+    records.save({path: checkpoint})
+    return network.eval()
+
+
+def make_subject(network, sets, device):
+    """The Subject of all repairs."""
+    evaluator = make_evaluator(network, IMAGE_SIZE)
+    if not evaluator.is_cut:
+        raise InputError(f"ARCH={ARCH}: this network gives no guesses, which the repairs need")
+    fills = fill_values(evaluator, sets.values, "mean")
+    players, data = np.arange(len(fills)), sets.values
+    return Subject(network, evaluator, fills, data, data, "soft_accuracy", players)
+
+
+# ----------------------------------------------------------------------------- repairs
+
+
+def evaluate_repair(name, subject, sets):
+    """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition."""
+    started = time.time()
+    budget = Budget(MAX_REMOVED, ROUNDS, TUNING_EPOCHS, TUNING_RATES, SEED)
+    chosen, validated = choose_step(REPAIRS[name], subject, budget, FOLDS)
+    tuned = time.time()
+    path = REPAIRS[name](subject, budget)
+    seconds = {"cross-validation": tuned - started, "repair": time.time() - tuned}
+    accuracy = {}
+    for condition, data in sets.report.items():
+        right = path.logits(data.images).argmax(-1) == data.label.numpy()
+        accuracy[condition] = right.mean(-1).tolist()
+    return {
+        "steps": path.steps,
+        "chosen": chosen,
+        "validated": validated.tolist(),
+        "removed": path.removed,
+        "accuracy": accuracy,
+        "seconds": seconds,
+    }
+
+
+# ----------------------------------------------------------------------------- record
+
+
+def open_record(network, sets):
+    """The record to go on with, a dict. Raises InputError if it is of another run."""
+    path, constants = f"{RECORDS_DIR}/shortcut.json", settings.constants_of(globals())
+    run = {name: constants[name] for name in IDENTITY}
+    run["TUNING_RATES"] = list(TUNING_RATES)  # as JSON gives it back
+    run["network"] = model.digest(network)
+    run["images"] = datasets.digest(sets.values)
+    if os.path.exists(path):
+        record = records.load_json(path, "shortcut.py")
+        before = record.get("run", {})
+        changed = [name for name in run if before.get(name) != run[name]]
+        if changed:
+            raise InputError(
+                f"{path} is of another run ({', '.join(changed)} differ); set them back, or give "
+                "another --RECORDS_DIR"
+            )
+        return record
+    n_images = len(sets.report["same"].label)
+    return {"run": run, "classes": list(sets.classes), "images": n_images, "repairs": {}}
+
+
+def save(record, seconds, device):
+    """Write shortcut.json."""
+    facts = records.provenance(settings.constants_of(globals()), seconds, str(device))
+    records.save({f"{RECORDS_DIR}/shortcut.json": {**record, **facts}})
+
+
+# ----------------------------------------------------------------------------- figure
+
+
+def draw(record, subject, sets):
+    """Write shortcut.png and .pdf: answers and filters of the first repair that removes any."""
+    name, result = next(
+        (name, result) for name, result in record["repairs"].items() if result["removed"]
+    )
+    removed = result["removed"][: result["chosen"]]
+    path = removal_path(subject, removed, len(removed))
+    label = sets.report["same"].label.numpy()
+    rows = [int(np.argmax(label == number)) for number in range(2)]  # of two classes
+    examples = [[] for _ in rows]
+    for condition in ("same", "inverted", "absent"):
+        images = sets.report[condition].images[rows]
+        answers = path.logits(images).argmax(-1)
+        for number, example in enumerate(examples):
+            before, after = (sets.classes[answers[step][number]] for step in (0, -1))
+            image = images[number].permute(1, 2, 0).numpy()
+            example.append((condition, image, before, after))
+    seen = slice(0, MAP_IMAGES)
+    pair = [
+        datasets.normalise(sets.report[name].images[seen], subject.evaluator.device)
+        for name in ("same", "inverted")
+    ]
+    maps = []
+    for number in removed[: len(rows)]:
+        evaluator = subject.evaluator
+        title = f"{evaluator.layers[number]}[{evaluator.channels[number]}]"
+        maps.append((title, evaluator.change_map(number, *pair)))
+    figure = shortcut_figure(record, examples, maps)
+    records.save({f"{RECORDS_DIR}/shortcut.{kind}": figure for kind in ("png", "pdf")})
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

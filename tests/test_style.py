@@ -17,7 +17,7 @@ LAYERS = [  # a module may import from its own line and from those above
     {"shapley"},
     {"filters"},
     {"report"},
-    {"train_squeeze", "mab", "rivals", "finetune", "eval", "features"},
+    {"train_squeeze", "mab", "rivals", "finetune", "eval", "features", "shortcut"},
     {"tools"},
 ]
 SCRIPTS = LAYERS[-2]

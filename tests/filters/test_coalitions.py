@@ -140,6 +140,21 @@ def test_mean_outputs_are_sums_over_images(small, classes):
     torch.testing.assert_close(sums.float(), expected)
 
 
+def test_changes_between_two_sets_of_images(small, classes):
+    evaluator = Coalitions(small, 16)
+    images = normalise(classes.images[:6], "cpu")
+    changed = normalise(classes.images[6:], "cpu")
+    with torch.no_grad():
+        outputs = [small.first(batch).relu() for batch in (images, changed)]
+        first = (outputs[0] - outputs[1]).abs()
+        second = (small.second(outputs[0]).relu() - small.second(outputs[1]).relu()).abs()
+    expected = torch.cat([first.mean((2, 3)).sum(0), second.mean((2, 3)).sum(0)])
+    torch.testing.assert_close(evaluator.mean_changes(images, changed).float(), expected)
+    for number, layer, channel in ((2, first, 2), (4, second, 0), (8, second, 4)):
+        place = evaluator.change_map(number, images, changed)
+        np.testing.assert_allclose(place, layer[:, channel].mean(0).numpy(), rtol=1e-5)
+
+
 def test_network_that_cannot_be_cut_takes_masked_forwards(capsys):
     masked = make_evaluator(seeded(Untraceable), IMAGE_SIZE)
     assert isinstance(masked, MaskedForwards) and not masked.is_cut

@@ -14,6 +14,7 @@ from filters.choosers import CHOOSERS, Subject
 from filters.coalitions import make_evaluator
 from filters.repairs import REPAIRS, Budget, choose_step, removal_path
 from filters.value import fill_values
+from tests.games import exact_shapley
 from tests.networks import Small, naive_logits, seeded
 
 BUDGET = Budget(4, 3, 2, (1e-3, 1e-2), seed=0, images_per_round=16, singles=4, deepest=0.5)
@@ -87,17 +88,36 @@ def test_values_once_removes_none_that_helps(subject, monkeypatch):
     assert budgets[1] == (expected, "accuracy")
 
 
-def test_values_anew_of_an_exact_estimate(subject):
-    """With no further filter away, the value is the marginal at what remains."""
-    order = CHOOSERS["greedy"](replace(subject, candidates=9), 3)
-    remaining, chosen = np.ones(9, dtype=bool), []
-    for _ in range(3):
-        values = exact_marginals(subject, remaining)
-        chosen.append(int(np.argmin(np.where(remaining, values, np.inf))))
-        remaining[chosen[-1]] = False
-    assert chosen == order.tolist()  # so greedy is what exact values anew would do
-    path = REPAIRS["values anew"](subject, replace(BUDGET, max_removed=3))
-    assert len(path.removed) == 3
+def test_values_anew_with_exact_values(subject, monkeypatch):
+    """Before each removal, of what remains; so it is greedy removal with every candidate."""
+
+    def shapley_values(subject, budget, measure, remaining):
+        assert (budget.rounds, budget.images_per_round) == (1, 24)
+        seeds.append(budget.seed)
+        return exact_marginals(subject, remaining)
+
+    seeds = []
+    monkeypatch.setattr(repairs, "shapley_values", shapley_values)
+    path = REPAIRS["values anew"](subject, replace(BUDGET, max_removed=5))
+    assert path.removed == CHOOSERS["greedy"](replace(subject, candidates=9), 5).tolist()
+    assert len(set(seeds)) == 5
+
+
+def test_values_of_what_remains(subject):
+    """Over many rounds, the exact values of the game without the filters that are gone."""
+    remaining = np.ones(9, dtype=bool)
+    remaining[[1, 3, 4, 5, 7]] = False
+    budget = replace(BUDGET, rounds=400, images_per_round=24, deepest=1.0)
+    values = repairs.shapley_values(subject, budget, "soft_accuracy", remaining)
+    players = np.flatnonzero(remaining)
+
+    def value(keep, round_seed):
+        coalitions = np.zeros((len(keep), 9), dtype=bool)
+        coalitions[:, players] = keep
+        return subject.value(coalitions)
+
+    np.testing.assert_allclose(values[players], exact_shapley(value, 4), atol=2e-4)
+    assert abs(values[~remaining]).max() < 1e-8  # float32 rounds
 
 
 def exact_marginals(subject, remaining):

@@ -1,0 +1,115 @@
+"""shortcut.py: marks where they should be, a record of each repair, and going on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import shortcut
+from filters.repairs import REPAIRS
+from report.shortcut import CONDITIONS
+
+QUICK = "--REPAIR_NAMES=gradient once;last-layer retraining"
+
+
+@pytest.fixture(scope="module")
+def spoiled(run, shared_folder):
+    """A folder in which all repairs were tried. Read only."""
+
+    def make(folder):
+        result = run("shortcut.py", cwd=folder)
+        assert result.returncode == 0, result.stderr
+        (folder / "stdout").write_text(result.stdout)
+
+    return shared_folder("spoiled", make)
+
+
+def test_all_repairs_are_on_record(spoiled):
+    record = json.loads((spoiled / "cur_records/shortcut.json").read_text())
+    assert list(record["repairs"]) == list(REPAIRS)
+    for result in record["repairs"].values():
+        assert list(result["accuracy"]) == list(CONDITIONS)
+        for accuracy in result["accuracy"].values():
+            assert len(accuracy) == len(result["steps"]) == len(result["validated"])
+        assert result["chosen"] == np.argmax(result["validated"])
+    first = [result["accuracy"]["inverted"][0] for result in record["repairs"].values()]
+    assert len(set(first)) == 1  # all start from the same network
+    lines = (spoiled / "stdout").read_text().splitlines()
+    assert [line.partition(":")[0].rpartition(",")[0] for line in lines] == list(REPAIRS)
+    assert (spoiled / "cur_records/shortcut.png").stat().st_size > 10_000
+
+
+def test_it_goes_on_with_the_next_repair(run, tmp_path, toy):
+    assert run("shortcut.py", QUICK, cwd=tmp_path).returncode == 0
+    path = tmp_path / "cur_records/shortcut.json"
+    whole = json.loads(path.read_text())
+    partial = json.loads(path.read_text())
+    kept = partial["repairs"].pop("last-layer retraining")
+    partial["repairs"]["gradient once"]["validated"] = [0.125] * 3
+    path.write_text(json.dumps(partial))
+    assert run("shortcut.py", QUICK, cwd=tmp_path).returncode == 0
+    again = json.loads(path.read_text())
+    assert again["repairs"]["gradient once"]["validated"] == [0.125] * 3
+    for key in ("accuracy", "chosen", "validated"):
+        assert again["repairs"]["last-layer retraining"][key] == kept[key]
+    assert whole["run"] == again["run"]
+    result = run("shortcut.py", QUICK, "--DRAW=1", cwd=tmp_path)
+    assert result.returncode == 2 and "another run (DRAW, images differ)" in result.stderr
+    assert json.loads(path.read_text()) == again
+
+
+@pytest.fixture
+def sets(toy, monkeypatch):
+    """The Sets of drawn portraits."""
+    constants = {"TASK": "celeba", "DATA_DIR": str(toy), "IMAGE_SIZE": 32, "IMAGES": 20}
+    constants |= {"CHOOSING": 16, "STRENGTH": 0.75}
+    for name, value in constants.items():
+        monkeypatch.setattr(shortcut, name, value)
+    return shortcut.load_sets()
+
+
+def marks_of(data):
+    """Which mark each image has: 0 red, 1 blue, -1 none."""
+    corner = data.images[:, :, 0, 0].tolist()
+    return np.array([{(255, 0, 0): 0, (0, 0, 255): 1}.get(tuple(colour), -1) for colour in corner])
+
+
+def test_marks_follow_the_label_as_they_should(sets):
+    label = sets.report["same"].label.numpy()
+    assert (marks_of(sets.report["same"]) == label).all()
+    assert (marks_of(sets.report["inverted"]) == 1 - label).all()
+    assert (marks_of(sets.report["absent"]) == -1).all()
+    assert {0, 1} == set(marks_of(sets.report["random"]) == label)
+    agree = marks_of(sets.train) == sets.train.label.numpy()
+    assert len(sets.train.label) == 112 and 0.6 < agree.mean() < 0.9
+    assert len(sets.values.label) == 20 and (marks_of(sets.values) >= 0).all()
+    for data in sets.report.values():  # but for the mark, the images are the same
+        assert torch.equal(data.images[:, :, 8:], sets.report["absent"].images[:, :, 8:])
+
+
+def test_constants_are_settled_on_training_images(sets, monkeypatch):
+    monkeypatch.setattr(shortcut, "OPEN_REPORT", False)
+    closed = shortcut.load_sets()
+    assert len(closed.report["absent"].label) == 16
+    trained = {image.numpy().tobytes() for image in sets.train.images[:, :, 8:]}
+    held_out = {image.numpy().tobytes() for image in closed.report["absent"].images[:, :, 8:]}
+    assert len(held_out) == 16 and not trained & held_out
+    assert torch.equal(closed.train.images, sets.train.images)
+
+
+def test_another_draw_takes_other_images(sets, monkeypatch):
+    monkeypatch.setattr(shortcut, "DRAW", 1)
+    other = shortcut.load_sets()
+    assert torch.equal(other.train.images, sets.train.images)
+    assert not torch.equal(other.values.images, sets.values.images)
+
+
+WRONG = "MARK=x MARK_SIZE=0 STRENGTH=2 EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0 IMAGES=1 "
+WRONG += "IMAGES=9999 MAX_REMOVED=0 ROUNDS=0 TUNING_EPOCHS=0 TUNING_RATES=0,1,1 FOLDS=1 CHOOSING=0 "
+WRONG += "CHOOSING=9999 REPAIR_NAMES=x"
+
+
+@pytest.mark.parametrize("argument", WRONG.split())
+def test_constants_out_of_range(argument, stops, tmp_path):
+    stops("shortcut.py", f"--{argument}", cwd=tmp_path, words=[argument.partition("=")[0]])

@@ -35,6 +35,7 @@ from common.settings import (
 
 import numpy as np
 import torch
+from scipy.stats import rankdata, spearmanr
 
 import datasets
 import model
@@ -101,9 +102,10 @@ def main():
     network = train_network(sets, device)
     record = open_record(network, sets)
     subject = make_subject(network, sets, device)
+    responses = mark_responses(subject, sets)
     for name in names:
         if name not in record["repairs"]:
-            record["repairs"][name] = evaluate_repair(name, subject, sets)
+            record["repairs"][name] = evaluate_repair(name, subject, sets, responses)
             save(record, time.time() - started, device)
         print(result_text(name, record["repairs"][name], record["images"]), flush=True)
     if any(result["removed"] for result in record["repairs"].values()):
@@ -215,8 +217,29 @@ def make_subject(network, sets, device):
 # ----------------------------------------------------------------------------- repairs
 
 
-def evaluate_repair(name, subject, sets):
-    """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition."""
+def mark_responses(subject, sets):
+    """How much each filter responds to the mark, (n_filters,) float64.
+
+    The mean absolute change of its output when marks of images of the report are swapped, over its
+    mean output. So the truth needs no estimate.
+    """
+    evaluator, device = subject.evaluator, subject.evaluator.device
+    changes, outputs = 0, 0
+    same, inverted = (sets.report[name].images.split(BATCH_SIZE) for name in ("same", "inverted"))
+    for before, after in zip(same, inverted):
+        pair = (datasets.normalise(images, device) for images in (before, after))
+        changes = changes + evaluator.mean_changes(*pair).cpu().numpy()
+        outputs = outputs + evaluator.mean_outputs(datasets.normalise(before, device)).cpu().numpy()
+    return changes / np.maximum(outputs, 1e-9)
+
+
+def evaluate_repair(name, subject, sets, responses):
+    """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition.
+
+    And whether the filters that it removes respond to the mark: the share of all filters that
+    respond less, on average over those removed at the chosen step (0.5: no better than chance); and
+    the rank correlation of responses with values, -1 if the lowest values respond most.
+    """
     started = time.time()
     budget = Budget(MAX_REMOVED, ROUNDS, TUNING_EPOCHS, TUNING_RATES, SEED)
     chosen, validated = choose_step(REPAIRS[name], subject, budget, FOLDS)
@@ -227,7 +250,13 @@ def evaluate_repair(name, subject, sets):
     for condition, data in sets.report.items():
         right = path.logits(data.images).argmax(-1) == data.label.numpy()
         accuracy[condition] = right.mean(-1).tolist()
+    removed, ranks = path.removed[:chosen], rankdata(responses) / len(responses)
+    correlation = None
+    if path.values is not None:
+        correlation = float(spearmanr(responses, path.values).statistic)
     return {
+        "response_of_removed": float(ranks[removed].mean()) if removed else None,
+        "response_and_value": correlation,
         "steps": path.steps,
         "chosen": chosen,
         "validated": validated.tolist(),

@@ -57,11 +57,14 @@ class RepairPath:
         steps: list of str, what each network is, such as "3 filters removed".
         logits: function of (N, 3, S, S) uint8 images -> (steps, N, classes) float32.
         removed: list of int, the filters that go, the first to go first; empty for other repairs.
+        values: (n_filters,) float, what they were chosen by, if that was one value of each; the
+            lowest go first. None for other repairs.
     """
 
     steps: list
     logits: Callable
     removed: list
+    values: np.ndarray | None = None
 
 
 # ----------------------------------------------------------------------------- removal
@@ -116,7 +119,8 @@ def values_once(measure="soft_accuracy", **changes):
     def repair(subject, budget):
         values = shapley_values(subject, replace(budget, **changes), measure)
         order = np.argsort(values, kind="stable")
-        return removal_path(subject, order[np.sort(values) < 0], budget.max_removed)
+        path = removal_path(subject, order[np.sort(values) < 0], budget.max_removed)
+        return replace(path, values=values)
 
     return repair
 

@@ -28,7 +28,11 @@ def result_text(name, result, n_images):
         after = result["accuracy"][condition][result["chosen"]]
         low, high = wilson(round(after * n_images), n_images)
         parts.append(f"{condition} {100 * after:.1f} ({100 * low:.1f} to {100 * high:.1f})")
-    return f"{name}, {result['steps'][result['chosen']]}: {', '.join(parts)}"
+    text = f"{name}, {result['steps'][result['chosen']]}: {', '.join(parts)}"
+    if result["response_of_removed"] is not None:
+        share = result["response_of_removed"]
+        text += f"; the removed respond to the mark more than {share:.0%} of all filters do"
+    return text
 
 
 def shortcut_figure(record, examples, maps):

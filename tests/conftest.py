@@ -34,6 +34,7 @@ TINY = {  # constants that make a script run for seconds
     "shortcut.py": [
         *CPU,
         "--TASK=celeba",
+        "--RECORDS_DIR=cur_records",
         "--WEIGHTS=none",
         "--EPOCHS=1",
         "--IMAGES=16",

@@ -186,7 +186,16 @@ def mark_images(data, agreement, stream, seed, n_classes):
 def train_network(sets, device):
     """The network that goes by the mark: trained, or read from shortcut.pth."""
     path = f"{RECORDS_DIR}/shortcut.pth"
-    names = ("ARCH", "IMAGE_SIZE", "MARK", "MARK_SIZE", "STRENGTH", "EPOCHS", "SEED")
+    names = (
+        "ARCH",
+        "IMAGE_SIZE",
+        "NORMALISATION",
+        "MARK",
+        "MARK_SIZE",
+        "STRENGTH",
+        "EPOCHS",
+        "SEED",
+    )
     trained_with = {name: globals()[name] for name in names}
     if os.path.exists(path):
         return model.load(path, sets.classes, **trained_with).to(device)
@@ -331,4 +340,4 @@ def draw(record, subject, sets):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), resumes=True)

@@ -24,6 +24,7 @@ BUDGET = Budget(4, 3, 2, (1e-3, 1e-2), seed=0, images_per_round=16, singles=4, d
 def subject():
     """A Subject of Small, on 24 images of three classes."""
     network, rng = seeded(Small), np.random.default_rng(0)
+    network.logits_layer = "head"
     images = torch.from_numpy(rng.integers(0, 256, (24, 3, 16, 16), dtype=np.uint8))
     labels = torch.from_numpy(np.arange(24) % 3)
     data = Images(images, labels, torch.full((24,), -1))

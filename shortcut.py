@@ -69,8 +69,7 @@ CHOOSING = 1000  # training images that nothing is trained on, to settle constan
 OPEN_REPORT = True  # False: report on these, as long as anything is still to be settled
 # -----------------------------------------------------------------------------
 
-MAP_IMAGES = 100  # over which the figure averages where filters look
-STREAMS = ("train", "values", "choose", "report")  # of marks; each has a generator of its own
+STREAMS = ["train", "values", "choose", "report"]  # of marks; each has a generator of its own
 IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "EPOCHS"]
 IDENTITY += ["BATCH_SIZE", "LEARNING_RATE", "IMAGES", "DRAW", "MAX_REMOVED", "ROUNDS", "FOLDS"]
 IDENTITY += ["TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
@@ -325,7 +324,7 @@ def draw(record, subject, sets):
             before, after = (sets.classes[answers[step][number]] for step in (0, -1))
             image = images[number].permute(1, 2, 0).numpy()
             example.append((condition, image, before, after))
-    seen = slice(0, MAP_IMAGES)
+    seen = slice(100)  # enough for a mean
     pair = [
         datasets.normalise(sets.report[name].images[seen], subject.evaluator.device)
         for name in ("same", "inverted")

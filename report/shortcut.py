@@ -52,9 +52,9 @@ def shortcut_figure(record, examples, maps):
     figure = Figure(figsize=(12, height), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(ROW_HEIGHT * len(examples), 4.2))
     _draw_examples(upper, examples, maps)
-    left, right = lower.subplots(1, 2, width_ratios=(1, 1.3))
-    _draw_path(left, record)
-    _draw_repairs(right, record)
+    path, repairs = lower.subplots(1, 2, width_ratios=(1, 1.3))
+    _draw_path(path, record)
+    _draw_repairs(repairs, record)
     return figure
 
 

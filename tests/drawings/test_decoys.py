@@ -75,5 +75,5 @@ def test_cues_agree_with_the_label_as_often_as_asked_for(agreement):
     label = rng.integers(0, 4, 20000)
     cue = draw_cues(label, 4, agreement, rng)
     assert (cue == label).mean() == pytest.approx(agreement, abs=0.01)
-    others = np.bincount((cue - label)[cue != label] % 4, minlength=4)
-    assert others[0] == 0 and (agreement == 1 or np.ptp(others[1:]) < 0.05 * others.sum() + 1)
+    away = np.bincount((cue - label)[cue != label] % 4, minlength=4)
+    assert away[0] == 0 and (agreement == 1 or np.ptp(away[1:]) < 0.05 * away.sum() + 1)

@@ -2,7 +2,6 @@
 
 import os
 
-from common.records import note
 from common.settings import InputError
 
 import numpy as np
@@ -200,7 +199,6 @@ def _cut_sets(folder, source, purposes):
     """The table of one label file, its images shared out among the purposes."""
     path = os.path.join(folder, f"fairface_label_{source}.csv")
     table, counts = _read_fairface_labels(folder, source, path)
-    n_rows = counts.sum()
     for group, name in enumerate(GROUP_NAMES):
         rows = np.flatnonzero(table["group"] == group)
         size = min(IMAGES_PER_GROUP, len(rows) // len(purposes))
@@ -213,12 +211,6 @@ def _cut_sets(folder, source, purposes):
         rows = np.random.default_rng(group).permutation(rows)
         for part, purpose in enumerate(purposes):
             table.loc[rows[part * size : (part + 1) * size], "purpose"] = purpose
-    used = (table["purpose"] != "").sum()
-    if used < n_rows:
-        note(
-            f"{path}: {used} of {n_rows} rows are used, at most {IMAGES_PER_GROUP} of each of "
-            f"{', '.join(GROUP_NAMES)}, aged 20 to 59, for each of {', '.join(purposes)}"
-        )
     return table
 
 

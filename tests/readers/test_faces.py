@@ -338,13 +338,13 @@ def test_celeba_in_folders_of_other_names(data, notes, names):
     assert after["path"].map(os.path.exists).all()
 
 
-def test_rows_of_others_are_counted(data, notes):
+def test_rows_of_other_people_are_not_used(data, notes):
     for path in ("70.jpg", "71.jpg", "72.jpg"):
         draw_noise(data / "fairface/val" / path)
     rows = "val/70.jpg,20-29,Male,Indian\nval/71.jpg,3-9,Male,White\nval/72.jpg,30-39,Male,Black\n"
     (data / LABELS).write_text((data / LABELS).read_text() + rows)
     assert (fairface_table(data)["purpose"] != "").sum() == 12
-    assert len(notes) == 1 and "fairface_label_val.csv: 12 of 15 rows are used, at most" in notes[0]
+    assert not notes  # the documentation says which ages and races are used
 
 
 def test_an_image_in_two_parts(data):

@@ -1,10 +1,10 @@
 """The game that the scripts play: a network, its classes, its filters, and the images of V."""
 
 import os
-import sys
 from dataclasses import dataclass
 
 from common import settings
+from common.records import note
 from common.settings import InputError
 
 import numpy as np
@@ -17,7 +17,7 @@ from datasets import Images, normalise
 from filters.adversaries import adversarial_pairs
 from filters.coalitions import Coalitions, make_evaluator
 from filters.masked import MaskedForwards
-from readers.checkpoints import list_names
+from readers.files import list_names
 
 CHECKED = 512  # images that a network must classify no worse than chance, evenly spaced
 STANDARD_ERRORS = 3  # by which accuracy must be off before a network is refused
@@ -181,5 +181,5 @@ def _suspicion(confusion, classes, path):
             "into this order, or give other --WEIGHTS; nothing is repaired or reported on it"
         )
     if order:
-        print(f"{path}: {numbers}, but {order}: is their order right?", file=sys.stderr)
+        note(f"{path}: {numbers}, but {order}: is their order right?")
     return ""

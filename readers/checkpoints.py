@@ -7,15 +7,17 @@ takes: tensors and plain values.
 """
 
 import re
-import sys
 import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
 
+from common.records import note
 from common.settings import InputError
 
 import torch
+
+from readers.files import list_names
 
 DEEPEST_WRAPPER = 4  # dicts and lists inside each other that are searched for weights
 # Entries that a network of ours does without: auxiliary heads of inception_v3 and googlenet, and
@@ -70,9 +72,9 @@ def _explain(path, error):
         return f"is empty; {ANEW}"
     if classes := _unsafe_classes(path, error):
         return (
-            f"holds {list_names(classes)} besides tensors and plain values. That is not loaded, "
-            "since unpickling it could run code. Save network.state_dict() alone, where the file "
-            "was made, and give that"
+            f"holds {list_names(classes, NAMED)} besides tensors and plain values. That is not "
+            "loaded, since unpickling it could run code. Save network.state_dict() alone, where "
+            "the file was made, and give that"
         )
     if _is_torchscript(path):
         return (
@@ -149,7 +151,7 @@ def fit_weights(content, own, head, arch, path):
     missing = [name for name in own if name not in weights and name not in in_head]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
-        raise _unfit(path, arch, f"it has no {list_names(missing)}")
+        raise _unfit(path, arch, f"it has no {list_names(missing, NAMED)}")
     for name, value in weights.items():
         if value.shape != own[name].shape and name not in in_head:
             shapes = f"{tuple(value.shape)} there, {tuple(own[name].shape)} needed"
@@ -237,17 +239,15 @@ def _choose(candidates, own, path):
             distinct.append(candidate)
     plain = [candidate for candidate in distinct if not AVERAGED.search(candidate.name())]
     if len(distinct) > 1 and len(plain) != 1:
-        names = list_names([f'"{candidate.name()}"' for candidate in distinct])
+        names = list_names([f'"{candidate.name()}"' for candidate in distinct], NAMED)
         raise InputError(
             f"{path} holds weights of several networks that fit ({names}); save those of one of "
             "them alone, and give that"
         )
     if len(distinct) > 1:
         averaged = [candidate.name() for candidate in distinct if candidate is not plain[0]]
-        print(
-            f"{path}: the weights of {plain[0].name()} are used, not {list_names(averaged)}",
-            file=sys.stderr,
-        )
+        unused = list_names(averaged, NAMED)
+        note(f"{path}: the weights of {plain[0].name()} are used, not {unused}")
         return plain[0]
     return distinct[0]
 
@@ -256,10 +256,10 @@ def _check_extra(names, prefix, arch, path):
     """Refuse further entries beside a network's own; say how many lie elsewhere in the file."""
     names = [name for name in names if not LEFT_OUT.match(name.removeprefix(prefix))]
     if beside := [name for name in names if name.startswith(prefix)]:
-        raise _unfit(path, arch, f"it also has {list_names(beside)}, which {arch} has not")
+        raise _unfit(path, arch, f"it also has {list_names(beside, NAMED)}, which {arch} has not")
     if names:
-        listed = list_names(names)
-        print(f"{path}: {len(names)} entries outside {prefix} left out: {listed}", file=sys.stderr)
+        listed = list_names(names, NAMED)
+        note(f"{path}: {len(names)} entries outside {prefix} left out: {listed}")
 
 
 def check_finite(weights, path):
@@ -282,8 +282,8 @@ def _contrast(content, own):
     held = [key for _, tensors in _tensor_dicts(content) for key in tensors]
     if not held and isinstance(content, Mapping):
         held = list(map(str, content))
-    held = list_names(held) or "nothing"
-    return f"it has {held}, the network {list_names(list(own))}; {_OTHER_ARCH}"
+    held = list_names(held, NAMED)
+    return f"it has {held}, the network {list_names(list(own), NAMED)}; {_OTHER_ARCH}"
 
 
 _OTHER_ARCH = "give --ARCH of the network that it was trained with, or another file"
@@ -291,10 +291,3 @@ _OTHER_ARCH = "give --ARCH of the network that it was trained with, or another f
 
 def _unfit(path, arch, reason):
     return InputError(f"{path} does not fit {arch}: {reason}; {_OTHER_ARCH}")
-
-
-def list_names(names):
-    """The first of some names, and how many more there are: "a, b, c and 5 more"."""
-    names = list(map(str, names))
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest

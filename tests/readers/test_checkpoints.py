@@ -85,7 +85,7 @@ def test_every_form_gives_the_same_weights(form, tmp_path, capsys):
     if form == "older torch":
         del expected["bn.num_batches_tracked"]
     assert_same(weights, expected)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
@@ -104,13 +104,13 @@ def test_torch_s_older_file_format(tmp_path):
 def test_averaged_weights_beside_plain_ones_are_named(names, capsys):
     plain, averaged = names
     assert_same(read({averaged: OTHER, plain: STATE}))
-    assert capsys.readouterr().err == f"x.pth: the weights of {plain} are used, not {averaged}\n"
+    assert capsys.readouterr().out == f"x.pth: the weights of {plain} are used, not {averaged}\n"
 
 
 def test_entries_of_other_modules_are_counted(capsys):
     assert_same(read(prefixed("model.") | {"loss.weight": torch.ones(2), "sigma": torch.ones(1)}))
     line = "x.pth: 2 entries outside model. left out: loss.weight, sigma\n"
-    assert capsys.readouterr().err == line
+    assert capsys.readouterr().out == line
 
 
 def test_half_precision_is_taken():

@@ -2,7 +2,7 @@
 
     python datasets.py               checks DATA_DIR, prints its counts, decodes every image once
     python datasets.py --DRAW=toy    draws images into toy/ first: portraits in the layout of the
-                                     face sets, or signs for TASK=folder
+                                     face sets, signs for TASK=folder, or a table for TASK=adult
 
 Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data folders"):
     faces    celeba/{train,val,test}/*.jpg with list_attr_celeba.csv
@@ -15,10 +15,12 @@ Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data
              training also mnist_5k.csv.gz
     folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be
              missing, then val/ is halved; or CLASS/*.jpg, then each class is halved
+    adult    adult/adult.data, adult/adult.test (UCI Adult): a table, which income.py reads
+    compas   compas/compas-scores-two-years.csv (ProPublica): a table as well
 
 What is left out, corrected or guessed is said in a line each, with counts, and is in the records.
 
-A new data set is one function that reads it and one line in LOADERS.
+A new data set is one function that reads it and one line in LOADERS, or in TABLES.
 """
 
 import hashlib
@@ -44,6 +46,7 @@ import torch
 
 from drawings.note import is_drawn, write_note
 from drawings.portraits import write_portraits
+from drawings.salaries import rule_labels, write_salaries
 from drawings.signs import write_signs
 from readers.digits import digit_classes, mnist
 from readers.faces import (  # noqa: F401 (the scripts take them from here)
@@ -58,6 +61,7 @@ from readers.faces import (  # noqa: F401 (the scripts take them from here)
 )
 from readers.folders import folder, folder_classes, folder_parts
 from readers.images import Images, read_image  # noqa: F401
+from readers.people import adult, compas
 
 # -----------------------------------------------------------------------------
 DRAW = ""  # a new folder to draw images into; "" draws none
@@ -132,6 +136,50 @@ LOADERS = {  # task -> DataSet
 }
 
 
+@dataclass(frozen=True)
+class TableSet:
+    """How the table of a task is read, and drawn if it can be.
+
+    load(data_dir, purpose) -> Table; purpose is "train" or "test"
+    draw, drawn_note: as for DataSet
+    rule(table) -> (N,) int, the labels by the rule of the drawn table
+    """
+
+    load: Callable
+    draw: Callable | None = None
+    drawn_note: str = ""
+    rule: Callable | None = None
+
+
+TABLES = {  # task -> TableSet
+    "adult": TableSet(
+        adult,
+        write_salaries,
+        "A drawn table in the layout of UCI Adult: nobody in it exists.",
+        rule_labels,
+    ),
+    "compas": TableSet(compas),
+}
+
+
+def load_table(task, data_dir, purpose):
+    """A task's Table. purpose: "train" or "test". Raises InputError."""
+    return TABLES[task].load(data_dir, purpose)
+
+
+def table_rule(task, data_dir):
+    """The rule behind the labels of a drawn table, a function of a Table; None of a real one."""
+    return TABLES[task].rule if is_drawn(data_dir) else None
+
+
+def _image_set(task):
+    """The DataSet of a task. Raises InputError: the task is a table."""
+    if task in TABLES:
+        images = ", ".join(LOADERS)
+        raise InputError(f"TASK={task} is a table, which income.py reads; needed is {images}")
+    return LOADERS[task]
+
+
 def load(task, data_dir, purpose, image_size, celeba_frame, fairface_frame):
     """A task's set of images.
 
@@ -149,7 +197,7 @@ def load(task, data_dir, purpose, image_size, celeba_frame, fairface_frame):
     Raises:
         InputError: files are missing or damaged, or do not fit each other.
     """
-    data_set = LOADERS[task]
+    data_set = _image_set(task)
     frames = {"celeba_frame": celeba_frame, "fairface_frame": fairface_frame}
     wanted = {name: frames[name] for name in data_set.frames}
     return data_set.load(data_dir, purpose, image_size, **wanted)
@@ -157,12 +205,12 @@ def load(task, data_dir, purpose, image_size, celeba_frame, fairface_frame):
 
 def class_names(task, data_dir):
     """Names of a task's classes, a tuple in the order of the labels. Raises InputError."""
-    return LOADERS[task].class_names(data_dir)
+    return _image_set(task).class_names(data_dir)
 
 
 def purposes(task, data_dir):
     """What a task has images for, a tuple of values for `load`'s purpose. Raises InputError."""
-    return LOADERS[task].purposes(data_dir)
+    return _image_set(task).purposes(data_dir)
 
 
 def set_names(data_dir):
@@ -200,8 +248,9 @@ def draw_into(folder_path, task, seed):
         raise InputError(f"{folder_path} exists; draw into a new folder, or delete this one first")
     partial = f"{folder_path.rstrip('/')}.{os.getpid()}.tmp"
     try:
-        LOADERS[task].draw(partial, seed)
-        note = f"{LOADERS[task].drawn_note} Made by datasets.py --DRAW --SEED={seed}."
+        drawn = (LOADERS | TABLES)[task]
+        drawn.draw(partial, seed)
+        note = f"{drawn.drawn_note} Made by datasets.py --DRAW --SEED={seed}."
         write_note(partial, note)
         os.rename(partial, folder_path)
     finally:
@@ -244,15 +293,30 @@ def check_classes(task, data_dir, image_size, celeba_frame, fairface_frame):
         print(line.replace("\xa0", " "))  # a count stays on the line of its class
 
 
+def check_table(task, data_dir):
+    """Print the counts of a table's training and test rows. Raises InputError."""
+    for purpose in ("train", "test"):
+        table = load_table(task, data_dir, purpose)
+        inputs = sum(len(table.levels.get(name, "1")) for name in table.attributes)
+        print(
+            f"{purpose}: {len(table.label)} rows of {len(table.attributes)} attributes "
+            f"({inputs} inputs), {table.label.mean():.1%} with the label {table.label_names[1]}"
+        )
+
+
 def main():
     """Draw if asked to, then check a data folder; decoding finds damaged files."""
     data_dir = DATA_DIR
     if DRAW:
-        drawable = [name for name, data_set in LOADERS.items() if data_set.draw]
+        drawable = [name for name, data_set in (LOADERS | TABLES).items() if data_set.draw]
         rule = f"left out, or with --TASK={' or --TASK='.join(drawable)}: only these can be drawn"
         settings.require("DRAW", DRAW, TASK in drawable, rule)
         draw_into(DRAW, TASK, SEED)
         data_dir = DRAW
+    if TASK in TABLES:
+        check_table(TASK, data_dir)
+        print(f"{data_dir}: every row could be read.")
+        return
     if TASK == "faces":
         check_faces(data_dir, IMAGE_SIZE, CELEBA_FRAME, FAIRFACE_FRAME)
     else:

@@ -1,0 +1,1 @@
+"""Networks on tables: inputs, architectures, training, and what a prediction hangs on."""

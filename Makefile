@@ -1,16 +1,20 @@
 # make demo: Neuron Shapley on drawn portraits, no data needed. make test: lint and tests.
-# Both set up .venv/ first.
+# make demo-income: relevance and fairness on a drawn table. All set up .venv/ first.
 
 PYTHON = .venv/bin/python
 DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
 
-.PHONY: demo test lint format
+.PHONY: demo demo-income test lint format
 
 demo: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
 	test -f demo/squeezenet.pth || $(PYTHON) train_squeeze.py $(DEMO) --WEIGHTS=none --EPOCHS=8 --LEARNING_RATE=0.001
 	$(PYTHON) mab.py $(DEMO) --IMAGES_PER_ROUND=64 --TRUNCATION=0.7 --MAX_ROUNDS=160
 	$(PYTHON) eval.py $(DEMO) --MAX_REMOVED=20 --RANDOM_ORDERS=5
+
+demo-income: .venv/installed
+	test -d demo/table || $(PYTHON) datasets.py --TASK=adult --DRAW=demo/table
+	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --OTHER_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
 
 test: lint
 	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5

@@ -176,7 +176,7 @@ def _image_set(task):
     """The DataSet of a task. Raises InputError: the task is a table."""
     if task in TABLES:
         images = ", ".join(LOADERS)
-        raise InputError(f"TASK={task} is a table, which income.py reads; needed is {images}")
+        raise InputError(f"TASK={task} is a table, which income.py reads; give one of {images}")
     return LOADERS[task]
 
 

@@ -12,6 +12,8 @@ sign(0) = 1:
 Activations pass relevance on as it is.
 """
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -36,13 +38,13 @@ def fold_layers(network):
     """The dense layers and activations of a network, batch norm folded in and no dropout.
 
     LRP depends on how a function is written; with batch norm as a layer of its own it would not
-    conserve relevance.
+    conserve relevance. In float64, since outputs near 0 make relevance large, and it then cancels.
 
     Args:
         network: nn.Sequential of Linear, BatchNorm1d (behind a Linear), Dropout and activations.
 
     Returns:
-        nn.Sequential, which gives the same logits in eval mode.
+        nn.Sequential in float64, which gives the same logits in eval mode. A copy.
     """
     network, pieces = network.eval(), []
     for layer in network:
@@ -50,7 +52,7 @@ def fold_layers(network):
             pieces[-1] = fuse_linear_bn_eval(pieces[-1], layer)
         elif not isinstance(layer, nn.Dropout):
             pieces.append(layer)
-    return nn.Sequential(*pieces).requires_grad_(False)
+    return nn.Sequential(*copy.deepcopy(pieces)).double().requires_grad_(False)
 
 
 def propagate(layers, inputs, rule, batch_size=2048):
@@ -58,12 +60,12 @@ def propagate(layers, inputs, rule, batch_size=2048):
 
     Args:
         layers: nn.Sequential as from fold_layers, or its beginning.
-        inputs: (N, D) float32.
+        inputs: (N, D) floating point.
         rule: str, one of RULES.
         batch_size: int, rows at once.
 
     Returns:
-        relevance (N, D) float32, and output (N,) float32, the value of the output that it explains.
+        relevance (N, D) float64, and output (N,) float64, the value of the output that it explains.
     """
     rule_of = {nn.Linear: RULES[rule]()}
     activations = {type(layer) for layer in layers} - {nn.Linear}
@@ -76,7 +78,7 @@ def propagate(layers, inputs, rule, batch_size=2048):
         return torch.zeros_like(values).scatter(1, largest, values.gather(1, largest))
 
     with Gradient(model=layers, composite=composite, attr_output=most_active) as attributor:
-        for part in inputs.split(batch_size):
+        for part in inputs.double().split(batch_size):
             values, part_relevance = attributor(part)
             relevance.append(part_relevance.detach())
             output.append(values.detach().amax(1))
@@ -88,7 +90,7 @@ def layer_matrix(network, inputs, rule):
 
     Args:
         network: as for fold_layers.
-        inputs: (N, D) float32.
+        inputs: (N, D) floating point.
         rule: str, one of RULES.
 
     Returns:

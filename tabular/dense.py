@@ -81,7 +81,10 @@ def build_dense(architecture, inputs):
         else:
             pieces.append({"RELU": nn.ReLU, "SELU": nn.SELU}[piece]())
     if width != 2 or not isinstance(pieces[-1], nn.Linear):
-        raise InputError(f"ARCH={architecture}: must end in D2, a logit for each label")
+        raise InputError(
+            f"ARCH={architecture}: the last layer must be D2, a logit for each label; give layers "
+            f"like {ARCHITECTURES['5']}"
+        )
     return nn.Sequential(*pieces)
 
 

@@ -45,6 +45,12 @@ TINY = {  # constants that make a script run for seconds
         "--TUNING_RATES=1e-4,3e-4,1e-3",
         "--FOLDS=2",
     ],
+    "income.py": [
+        "--ARCH=D6-RELU-D4-BN-RELU-D2",
+        "--COMPARED=D4-SELU-D2",
+        *("--SEEDS=2", "--OTHER_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
+        *("--PERMUTATIONS=1", "--EXPLAINED_ROWS=50", "--BATCH_SIZE=64"),
+    ],
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
     "tools.coverage": [
         "--RUNS=3",

@@ -1,0 +1,264 @@
+"""Relevance through every layer of a network on a table of people, and how far to believe it.
+
+    python income.py
+
+Trains one network several times on UCI Adult (or COMPAS, TASK=compas), with rivals beside it and
+other architectures if COMPARED names them. Then it draws layer-wise relevance propagation by each
+rule for every dense layer, compares relevance with what predictions do hang on, measures rates by
+group, and repeats the training with attributes dropped. Writes tables and figures to RECORDS_DIR.
+Interrupted, the same command goes on from the last epoch. The test rows are read once all networks
+are trained; OPEN_TEST=False reports on the validation rows instead.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+
+from common import records, settings
+from common.settings import DATA_DIR, SEED
+
+import numpy as np
+import torch
+
+import datasets
+from explain.relevance import RULES
+from readers.tables import Table
+from report import income, income_figures, income_text
+from tabular.dense import (
+    ARCHITECTURES,
+    Predictor,
+    Recipe,
+    build_dense,
+    split_rows,
+    stopping_epoch,
+    train_dense,
+)
+from tabular.encoding import fit_encoding
+
+# -----------------------------------------------------------------------------
+TASK = "adult"  # the table: adult or compas
+RECORDS_DIR = "records/income"  # results, and the networks
+ARCH = "9"  # the network that is explained: a row of the original's table, or layers like its own
+COMPARED = ""  # more architectures to train and score, with commas between; all: the table's ten
+SEEDS = 5  # trainings of ARCH, with the seeds SEED, SEED + 1, ...
+OTHER_SEEDS = 5  # trainings of each other architecture, and without each set of attributes
+# Sets of attributes to train without, such as "race marital-status,sex"; "": none. auto: each whose
+# groups are compared, and those that PROXIES names with it.
+DROPPED = "auto"
+EPOCHS = 40  # passes over the training rows at most
+PATIENCE = 3  # epochs without a lower validation loss after which a training stops
+LONG_EPOCHS = 0  # epochs of trainings that do not stop early, for comparison; 0: no such trainings
+LONG_SEEDS = 1  # such trainings of each network
+BATCH_SIZE = 512  # rows a step
+LEARNING_RATE = 0.001  # Adam's
+VALIDATION_SHARE = 0.1  # of the training rows; early stopping and post-processing see them
+RULE = "epsilon"  # the rule of relevance that figures compare with other measures
+EXPLAINED_ROWS = 2048  # test rows, drawn at random, whose predictions are explained
+PERMUTATIONS = 3  # shuffles of each attribute
+OPEN_TEST = True  # False: the test rows stay closed
+# -----------------------------------------------------------------------------
+
+PROXIES = {"adult": [("marital-status", "relationship", "sex")]}  # husbands and wives
+
+
+@dataclass
+class Study:
+    """The rows of a study.
+
+    Attributes:
+        train: Table of the training rows.
+        val: Table of the validation rows.
+        drawn_rule: the rule of a drawn table, a function of a Table; None of a real one.
+    """
+
+    train: Table
+    val: Table
+    drawn_rule: object = None
+
+
+def main():
+    """Load, train, evaluate, save, print."""
+    started = time.time()
+    check_constants()
+    study = load()
+    trainings = train(study)
+    results = evaluate(study, trainings)
+    save(results, time.time() - started)
+    print(income_text.summary_text(results, RULE))
+    print(f"{RECORDS_DIR}: tables and figures written.")
+
+
+def check_constants():
+    """Raise InputError for constants that cannot be."""
+    tables = " or ".join(datasets.TABLES)
+    settings.require("TASK", TASK, TASK in datasets.TABLES, tables)
+    at_least_one = {"SEEDS": SEEDS, "EPOCHS": EPOCHS, "PATIENCE": PATIENCE}
+    at_least_one |= {"OTHER_SEEDS": OTHER_SEEDS, "LONG_SEEDS": LONG_SEEDS}
+    at_least_one |= {"PERMUTATIONS": PERMUTATIONS, "EXPLAINED_ROWS": EXPLAINED_ROWS}
+    for name, value in at_least_one.items():
+        settings.require(name, value, value >= 1, "at least 1")
+    settings.require("BATCH_SIZE", BATCH_SIZE, BATCH_SIZE >= 2, "at least 2: batch norm needs two")
+    settings.require("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0")
+    share = VALIDATION_SHARE
+    settings.require("VALIDATION_SHARE", share, 0 < share < 1, "between 0 and 1")
+    settings.require("LONG_EPOCHS", LONG_EPOCHS, LONG_EPOCHS >= 0, "0 or more")
+    settings.require("RULE", RULE, RULE in RULES, " or ".join(RULES))
+    for architecture in architectures():
+        build_dense(architecture, 1)
+
+
+def architectures():
+    """The architectures to train, the explained one first: a list of str."""
+    compared = COMPARED.split(",") if COMPARED else []
+    if COMPARED == "all":
+        compared = list(ARCHITECTURES)
+    return list(dict.fromkeys([ARCH, *compared]))
+
+
+def dropped_sets(table):
+    """The sets of attributes to train without: a list of tuples. Raises InputError."""
+    if DROPPED == "auto":
+        return [*((name,) for name in table.groups), *PROXIES.get(TASK, [])]
+    sets = [tuple(names.split(",")) for names in DROPPED.split()]
+    unknown = {name for names in sets for name in names} - set(table.attributes)
+    rule = f"names of attributes ({', '.join(table.attributes)}), with commas and spaces between"
+    settings.require("DROPPED", DROPPED, not unknown, rule)
+    return sets
+
+
+def load():
+    """The rows for training and validation, a Study. Raises InputError."""
+    table = datasets.load_table(TASK, DATA_DIR, "train")
+    rows, val_rows = split_rows(len(table.label), VALIDATION_SHARE, seed=0)
+    drawn_rule = datasets.table_rule(TASK, DATA_DIR)
+    study = Study(table.take(rows), table.take(val_rows), drawn_rule)
+    dropped_sets(table)
+    return study
+
+
+# ----------------------------------------------------------------------------- training
+
+
+def train(study):
+    """Train all networks: a list of income.Trained. Raises InputError."""
+    sets = dropped_sets(study.train)
+    jobs = [(ARCH, SEED + number, (), False) for number in range(SEEDS)]
+    for number in range(OTHER_SEEDS):
+        jobs += [(ARCH, SEED + number, names, False) for names in sets]
+    for number in range(OTHER_SEEDS):
+        jobs += [(other, SEED + number, (), False) for other in architectures()[1:]]
+    if LONG_EPOCHS:
+        for number in range(LONG_SEEDS):
+            jobs += [(name, SEED + number, (), True) for name in architectures()]
+    trained, prepared = [], {}
+    for architecture, seed, dropped, is_long in jobs:
+        if dropped not in prepared:
+            prepared[dropped] = prepare(study, dropped)
+        trained.append(train_one(prepared[dropped], architecture, seed, dropped, is_long))
+    return trained
+
+
+def prepare(study, dropped):
+    """Inputs and labels for networks without some attributes.
+
+    Returns (train, val), each (inputs (N, D) float32, label (N,) int64), the Encoding, the places
+    of the attributes in the table, and a hash of the rows.
+    """
+    tables = [part.without(dropped) for part in (study.train, study.val)]
+    encoding, state = fit_encoding(tables[0]), hashlib.sha256()
+    pairs = [(encoding.encode(part.values), torch.from_numpy(part.label)) for part in tables]
+    for pair in pairs:
+        for tensor in pair:
+            state.update(tensor.numpy().tobytes())
+    columns = tuple(study.train.attributes.index(name) for name in tables[0].attributes)
+    return *pairs, encoding, columns, state.hexdigest()[:16]
+
+
+def train_one(prepared, architecture, seed, dropped, is_long):
+    """Train one network, or load it: income.Trained. Raises InputError."""
+    train_rows, val_rows, encoding, columns, data = prepared
+    name = network_name(architecture, dropped)
+    path = f"{RECORDS_DIR}/networks/{name}_seed_{seed}.pth"
+    epochs = EPOCHS
+    if is_long:
+        stopped, path = path, f"{RECORDS_DIR}/networks/{name}_seed_{seed}_long.pth"
+        epochs = LONG_EPOCHS
+        if os.path.exists(stopped) and not os.path.exists(path):
+            with records.replace_file(path) as temporary:
+                shutil.copy(stopped, temporary)  # the first epochs are the same
+    options = (epochs, BATCH_SIZE, LEARNING_RATE, PATIENCE, is_long)
+    recipe = Recipe(architecture, seed, *options)
+    bar = f"{name.replace('_', ' ')}, seed {seed}"
+    training = train_dense(train_rows, val_rows, recipe, path, data, bar)
+    last = Predictor(training.network, encoding, columns)
+    stopped = Predictor(training.stopped(), encoding, columns)
+    best, _ = stopping_epoch([row["val_loss"] for row in training.curve], PATIENCE)
+    kind = (architecture, seed, dropped, is_long)
+    return income.Trained(*kind, stopped, last, training.curve, best)
+
+
+def network_name(architecture, dropped):
+    """A network's name in file names: "row_9_without_sex". Rows that are the same share one."""
+    kind = architecture
+    if architecture in ARCHITECTURES:
+        texts = list(ARCHITECTURES.values())
+        kind = f"row_{list(ARCHITECTURES)[texts.index(ARCHITECTURES[architecture])]}"
+    return "_without_".join([kind, *dropped])
+
+
+# ----------------------------------------------------------------------------- results
+
+
+def evaluate(study, trained):
+    """All that is measured: income.Results."""
+    table = datasets.load_table(TASK, DATA_DIR, "test") if OPEN_TEST else study.val
+    rng = np.random.default_rng(0)
+    explained = np.sort(rng.permutation(len(table.label))[:EXPLAINED_ROWS])
+    main_networks = []
+    for training in trained:
+        if (training.architecture, training.dropped, training.is_long) == (ARCH, (), False):
+            main_networks.append(training.stopped)
+    layers, seconds = income.layer_table(main_networks[0], table.take(explained))
+    return income.Results(
+        accuracy=income.accuracy_table(trained, study.train, study.val, table, SEED),
+        curves=income.curve_table(trained),
+        layers=layers,
+        attributes=income.attribute_table(
+            main_networks, table, explained, study.drawn_rule, PERMUTATIONS, SEED
+        ),
+        rates=income.rates(main_networks, table),
+        repairs=income.repair_table(trained, ARCH, study.val, table, SEED),
+        facts={
+            "task": TASK,
+            "is_drawn": study.drawn_rule is not None,
+            "architecture": ARCHITECTURES.get(ARCH, ARCH),
+            "rows": {
+                "training": len(study.train.label),
+                "validation": len(study.val.label),
+                "reported": len(table.label),
+                "explained": len(explained),
+            },
+            "reported": "test" if OPEN_TEST else "validation",
+            "label": table.label_names[1],
+            "groups": table.groups,
+            "matrix_seconds": seconds,
+        },
+    )
+
+
+def save(results, seconds):
+    """Write tables, figures and income.json, all or none. Raises InputError."""
+    facts = records.provenance(settings.constants_of(globals()), seconds, "cpu")
+    files = {f"{RECORDS_DIR}/income.json": {**facts, **results.facts}}
+    for name, table in results.tables().items():
+        files[f"{RECORDS_DIR}/{name}.csv"] = table
+    for name, figure in income_figures.draw_all(results, RULE).items():
+        files[f"{RECORDS_DIR}/{name}.png"] = figure
+        files[f"{RECORDS_DIR}/{name}.pdf"] = figure
+    records.save(files)
+
+
+if __name__ == "__main__":
+    settings.run(main, globals())

@@ -14,7 +14,7 @@ demo: .venv/installed
 
 demo-income: .venv/installed
 	test -d demo/table || $(PYTHON) datasets.py --TASK=adult --DRAW=demo/table
-	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --OTHER_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
+	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --DROPPED_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
 
 test: lint
 	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5

@@ -43,10 +43,11 @@ RECORDS_DIR = "records/income"  # results, and the networks
 ARCH = "9"  # the network that is explained: a row of the original's table, or layers like its own
 COMPARED = ""  # more architectures to train and score, with commas between; all: the table's ten
 SEEDS = 5  # trainings of ARCH, with the seeds SEED, SEED + 1, ...
-OTHER_SEEDS = 5  # trainings of each other architecture, and without each set of attributes
+OTHER_SEEDS = 5  # trainings of each other architecture
 # Sets of attributes to train without, such as "race marital-status,sex"; "": none. auto: each whose
 # groups are compared, and those that PROXIES names with it.
 DROPPED = "auto"
+DROPPED_SEEDS = 5  # trainings without each of these sets
 EPOCHS = 40  # passes over the training rows at most
 PATIENCE = 3  # epochs without a lower validation loss after which a training stops
 LONG_EPOCHS = 0  # epochs of trainings that do not stop early, for comparison; 0: no such trainings
@@ -96,6 +97,7 @@ def check_constants():
     settings.require("TASK", TASK, TASK in datasets.TABLES, tables)
     at_least_one = {"SEEDS": SEEDS, "EPOCHS": EPOCHS, "PATIENCE": PATIENCE}
     at_least_one |= {"OTHER_SEEDS": OTHER_SEEDS, "LONG_SEEDS": LONG_SEEDS}
+    at_least_one |= {"DROPPED_SEEDS": DROPPED_SEEDS}
     at_least_one |= {"PERMUTATIONS": PERMUTATIONS, "EXPLAINED_ROWS": EXPLAINED_ROWS}
     for name, value in at_least_one.items():
         settings.require(name, value, value >= 1, "at least 1")
@@ -145,7 +147,7 @@ def train(study):
     """Train all networks: a list of income.Trained. Raises InputError."""
     sets = dropped_sets(study.train)
     jobs = [(ARCH, SEED + number, (), False) for number in range(SEEDS)]
-    for number in range(OTHER_SEEDS):
+    for number in range(DROPPED_SEEDS):
         jobs += [(ARCH, SEED + number, names, False) for names in sets]
     for number in range(OTHER_SEEDS):
         jobs += [(other, SEED + number, (), False) for other in architectures()[1:]]

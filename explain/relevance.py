@@ -24,7 +24,7 @@ from zennit.rules import Epsilon, Gamma, Pass
 
 EPSILON = 0.01  # in units of a layer's outputs
 GAMMA = 0.25
-TINY = 1e-9  # instead of 0, against divisions by 0
+TINY = 1e-30  # instead of 0, against divisions by 0; 1e-9 would already lose relevance
 
 RULES = {  # name -> a function that makes zennit's rule. A new one is one more line
     "epsilon": lambda: Epsilon(EPSILON),

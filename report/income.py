@@ -124,9 +124,11 @@ def layer_table(predictor, table):
         table: Table, the rows that are explained.
 
     Returns:
-        A DataFrame: rule, layer (from 1, the first), width (its outputs), attribute, relevance (in
-        units of the summed output that it explains: where the rule conserves, a layer adds up to
-        1); and the seconds that each rule took, a dict.
+        A DataFrame: rule, layer (from 1, the first), width (its outputs), ratio (all relevance of
+        the layer / the summed output that it explains: 1 where the rule conserves), attribute,
+        relevance (its own part of the ratio); and the seconds that each rule took, a dict. The
+        ratio is a column of its own since large parts of both signs, once rounded, no longer add
+        up to it.
     """
     inputs, rows, seconds = predictor.inputs(table.values), [], {}
     layers = [layer for layer in predictor.network if hasattr(layer, "out_features")]
@@ -137,8 +139,8 @@ def layer_table(predictor, table):
         shares = predictor.encoding.sum_inputs(relevance) / output[:, None]  # (L, A)
         for number, (layer, row) in enumerate(zip(layers, shares), 1):
             for attribute, share in zip(table.attributes, row):
-                rows.append((rule, number, layer.out_features, attribute, share))
-    columns = ["rule", "layer", "width", "attribute", "relevance"]
+                rows.append((rule, number, layer.out_features, row.sum(), attribute, share))
+    columns = ["rule", "layer", "width", "ratio", "attribute", "relevance"]
     return pd.DataFrame(rows, columns=columns), seconds
 
 

@@ -35,15 +35,20 @@ def layer_figure(layers, facts):
     """
     rules = list(dict.fromkeys(layers["rule"]))
     n_layers, attributes = layers["layer"].max(), list(dict.fromkeys(layers["attribute"]))
-    width = 1.6 + len(rules) * max(2.2, 0.34 * n_layers)
-    figure = Figure(figsize=(width, 2.2 + 0.27 * len(attributes)), layout="constrained")
-    axes = figure.subplots(1, len(rules), sharey=True, squeeze=False)[0]
+    columns = 2 if n_layers > 6 else len(rules)
+    lines = -(-len(rules) // columns)
+    size = (1.6 + columns * max(2.2, 0.34 * n_layers), 1.2 + lines * (1 + 0.25 * len(attributes)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axis, rule in zip(axes, rules):
         rows = layers[layers["rule"] == rule]
         matrix = rows.pivot(index="attribute", columns="layer", values="relevance")
-        image = _draw_matrix(axis, matrix.loc[attributes].to_numpy())
+        image = _draw_matrix(
+            axis, matrix.loc[attributes].to_numpy(), rows.groupby("layer")["ratio"].first()
+        )
         axis.set_title(RULE_LABELS[rule], fontsize=10)
-    axes[0].set_yticks(range(len(attributes)), attributes, fontsize=8)
+    for axis in axes[::columns]:
+        axis.set_yticks(range(len(attributes)), attributes, fontsize=8)
     label = "share of |relevance| in the layer's column"
     figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01).set_label(label, fontsize=8)
     figure.supxlabel(
@@ -55,8 +60,8 @@ def layer_figure(layers, facts):
     return figure
 
 
-def _draw_matrix(axis, matrix):
-    """One rule: shares in grey, minus signs, ratios below. matrix: (A, L) relevance."""
+def _draw_matrix(axis, matrix, ratios):
+    """One rule: shares in grey, minus signs, ratios (L,) below. matrix: (A, L) relevance."""
     size = np.abs(matrix)
     shares = size / np.maximum(size.sum(0), 1e-300)
     image = axis.imshow(shares, cmap="Greys", vmin=0, vmax=0.5, aspect="auto")
@@ -65,7 +70,7 @@ def _draw_matrix(axis, matrix):
         style = {"ha": "center", "va": "center", "fontsize": SMALL, "color": colour}
         axis.text(column, row, "-", **style)
     texts = []
-    for number, ratio in enumerate(matrix.sum(0), 1):
+    for number, ratio in enumerate(ratios, 1):
         texts.append(f"{number}\n{short_number(ratio)}")
     axis.set_xticks(range(len(texts)), texts, fontsize=SMALL, rotation=0)
     return image

@@ -91,7 +91,7 @@ def model_label(model, kind):
 
 def conservation_frame(layers):
     """The sum of relevance at the inputs for an output of 1: rules by layers, texts."""
-    ratios = layers.groupby(["rule", "layer"], sort=False)["relevance"].sum().unstack()
+    ratios = layers.groupby(["rule", "layer"], sort=False)["ratio"].first().unstack()
     ratios = ratios.rename(index=RULE_LABELS).rename_axis(index=None, columns="layer")
     return ratios.map(short_number)
 

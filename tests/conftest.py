@@ -48,7 +48,7 @@ TINY = {  # constants that make a script run for seconds
     "income.py": [
         "--ARCH=D6-RELU-D4-BN-RELU-D2",
         "--COMPARED=D4-SELU-D2",
-        *("--SEEDS=2", "--OTHER_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
+        *("--SEEDS=2", "--OTHER_SEEDS=1", "--DROPPED_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
         *("--PERMUTATIONS=1", "--EXPLAINED_ROWS=50", "--BATCH_SIZE=64"),
     ],
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],

@@ -12,6 +12,7 @@ import pandas as pd
 from report import figures
 from tools.overview import draw_overview
 from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
+from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
 
 # Folders whose figures are drawn from their records.
@@ -24,6 +25,9 @@ FIGURE_FOLDERS = [
     "cur_records/celeba_attack",
     "cur_records/signs",
     "cur_records/signs_resnet18",
+    "cur_records/income",
+    "cur_records/income/compas",
+    "cur_records/income/drawn",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
@@ -36,6 +40,8 @@ def draw_figures(folder):
     """
     if os.path.basename(folder) == "decided":
         return _race_figures(folder)
+    if has_income(folder):
+        return draw_income(folder)
     is_application = "classes" in evaluation(folder)  # a task other than faces
     drawn = _application_figures(folder) if is_application else _repair_figures(folder)
     if has_league(folder):
@@ -125,6 +131,8 @@ def source_hash(folder):
     for name in [*trainings(folder), *sorted(parts)]:
         paths += [f"{name}/{source}" for source in SOURCES if os.path.exists(f"{name}/{source}")]
     paths += sorted(glob.glob(f"{folder}/league/*/*.json"))
+    if has_income(folder):
+        paths = [f"{folder}/income.json", *(f"{folder}/{name}.csv" for name in INCOME_TABLES)]
     for path in paths:
         with open(path, "rb") as file:
             state.update(file.read())

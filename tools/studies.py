@@ -12,6 +12,7 @@ from tools.recorded import (
     repair_scores,
     score_path,
 )
+from tools.table_income import income_result
 
 LOST = 0.1  # recall below which a class is lost
 INTACT = 0.05  # accuracy lost at most where the other classes are intact
@@ -19,7 +20,6 @@ INTACT = 0.05  # accuracy lost at most where the other classes are intact
 PLANNED = {
     "contextual decomposition": "can training forbid the use of an input?",
     "fairwashing": "can a model fake its explanation?",
-    "income": "which inputs does relevance propagation blame?",
     "planted shortcut": "do these methods find, repair or hide a known cause?",
 }
 
@@ -31,6 +31,7 @@ def studies_table(folder):
     critical = f"[critical filters]({page}#i-critical-filters): does accuracy depend on a few?"
     one_class = f"[one class]({page}#ii-one-class): does a class have filters of its own?"
     attack = f"[vulnerable filters]({page}#iv-vulnerable-filters): does removal stop attacks?"
+    income = "[income](docs/income.md): does relevance show which attributes a network uses?"
     best = "paper's recipe: none; re-estimated values: `--MEASURE=smooth_auc_all --STAGES=81`"
     mnist, of_class, of_attack = (
         f"`--TASK=mnist{option}`" for option in ("", " --CLASS=1 --SPARE=...", " --MEASURE=attack")
@@ -40,10 +41,13 @@ def studies_table(folder):
         [critical, mnist, _critical_result(digits), f"`{digits}/`"],
         [one_class, of_class, _class_result(digits), f"`{digits}/class_*/`"],
         [attack, of_attack, _attack_result(f"{digits}/attack"), f"`{digits}/attack/`"],
+        [income, "`income.py`", income_result(f"{folder}/income"), f"`{folder}/income/`"],
     ]
     for name, question in PLANNED.items():
         rows.append([f"{name}: {question}", "planned", "none yet", "none"])
-    return markdown_table(["study and question", "options of `mab.py`", "result", "record"], rows)
+    return markdown_table(
+        ["study and question", "script, or options of `mab.py`", "result", "record"], rows
+    )
 
 
 def _repair_result(folder):

@@ -12,7 +12,15 @@ import re
 from common import settings
 from common.records import replace_file
 
-from tools import claims, studies, table_applications, table_league, table_performance, table_repair
+from tools import (
+    claims,
+    studies,
+    table_applications,
+    table_income,
+    table_league,
+    table_performance,
+    table_repair,
+)
 from tools.figures import FIGURE_FOLDERS, write_figures
 
 # Every table by its name: a function from a folder of records to Markdown.
@@ -36,6 +44,12 @@ TABLES = {
     "sampler_table": table_performance.sampler_table,
     "decision_table": table_performance.decision_table,
     "league_table": table_league.league_table,
+    "income_head_table": table_income.attributes_head_table,
+    "income_attributes_table": table_income.attributes_table,
+    "income_rules_table": table_income.rules_table,
+    "income_architectures_table": table_income.architectures_table,
+    "income_rates_table": table_income.rates_table,
+    "income_repairs_table": table_income.repairs_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

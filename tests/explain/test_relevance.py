@@ -103,7 +103,7 @@ def test_spread_biases_conserve_and_kept_biases_do_not():
     for rule in RULES:
         matrix, output = layer_matrix(network, inputs, rule)
         ratios[rule] = matrix.sum(1) / output
-    np.testing.assert_allclose(ratios["z spread"], 1, rtol=1e-4)
+    np.testing.assert_allclose(ratios["z spread"], 1, rtol=1e-9)
     assert np.abs(ratios["z"] - 1).max() > 0.05
 
 

@@ -73,7 +73,7 @@ def test_means_with_ranges():
     assert mean_text([0.5]) == "50.0" and mean_text([0.5, 0.6]) == "55.0 (50.0 to 60.0)"
 
 
-def test_conserved_relevance_adds_up_to_one():
-    rows = [("z", layer, 2, name, 0.5 / layer) for layer in (1, 2) for name in ("sex", "age")]
-    layers = pd.DataFrame(rows, columns=["rule", "layer", "width", "attribute", "relevance"])
+def test_ratios_by_rule_and_layer():
+    rows = [("z", layer, 1 / layer, name) for layer in (1, 2) for name in ("sex", "age")]
+    layers = pd.DataFrame(rows, columns=["rule", "layer", "ratio", "attribute"])
     assert conservation_frame(layers).iloc[0].tolist() == ["1.00", "0.50"]

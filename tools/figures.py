@@ -28,6 +28,7 @@ FIGURE_FOLDERS = [
     "cur_records/income",
     "cur_records/income/compas",
     "cur_records/income/drawn",
+    "cur_records/income/long",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")

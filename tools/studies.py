@@ -31,6 +31,7 @@ def studies_table(folder):
     critical = f"[critical filters]({page}#i-critical-filters): does accuracy depend on a few?"
     one_class = f"[one class]({page}#ii-one-class): does a class have filters of its own?"
     attack = f"[vulnerable filters]({page}#iv-vulnerable-filters): does removal stop attacks?"
+    income_script = "`income.py`, or `make demo-income`: a drawn table"
     income = "[income](docs/income.md): does relevance show which attributes a network uses?"
     best = "paper's recipe: none; re-estimated values: `--MEASURE=smooth_auc_all --STAGES=81`"
     mnist, of_class, of_attack = (
@@ -41,7 +42,7 @@ def studies_table(folder):
         [critical, mnist, _critical_result(digits), f"`{digits}/`"],
         [one_class, of_class, _class_result(digits), f"`{digits}/class_*/`"],
         [attack, of_attack, _attack_result(f"{digits}/attack"), f"`{digits}/attack/`"],
-        [income, "`income.py`", income_result(f"{folder}/income"), f"`{folder}/income/`"],
+        [income, income_script, income_result(f"{folder}/income"), f"`{folder}/income/`"],
     ]
     for name, question in PLANNED.items():
         rows.append([f"{name}: {question}", "planned", "none yet", "none"])

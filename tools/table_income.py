@@ -131,6 +131,8 @@ def architectures_table(folder):
     rows = []
     for number, text in ARCHITECTURES.items():
         chosen = results.accuracy[results.accuracy["model"] == number]
+        if not len(chosen):
+            continue
         stopped, last = (chosen[chosen["kind"] == kind] for kind in (STOPPED, LAST))
         original = " / ".join(f"{value:.1f}" for value in ORIGINAL[number])
         if number in ORIGINAL_EPOCHS:

@@ -24,7 +24,7 @@ import torch
 
 import datasets
 from explain.relevance import RULES
-from readers.tables import Table
+from readers.people import Table
 from report import income, income_figures, income_text
 from tabular.dense import (
     ARCHITECTURES,
@@ -263,4 +263,4 @@ def save(results, seconds):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals())
+    settings.run(main, globals(), resumes=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drawings.salaries import RULE, rule_labels, write_salaries
-from readers.tables import adult
+from readers.people import adult
 from tabular.audit import swap_rates
 
 

@@ -5,7 +5,7 @@ import pytest
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from readers.tables import Table
+from readers.people import Table
 from report import fairness
 from report.metrics import mean_share
 

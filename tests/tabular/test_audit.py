@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 
-from readers.tables import Table
+from readers.people import Table
 from tabular.audit import (
     members_by_group,
     permutation_drops,

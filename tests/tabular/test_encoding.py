@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from readers.tables import Table
+from readers.people import Table
 from tabular.encoding import fit_encoding
 
 

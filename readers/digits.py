@@ -8,11 +8,10 @@ import zlib
 from common.settings import InputError
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
-from readers.files import list_names, require_folder
+from readers.files import list_names, read_csv, require_folder
 from readers.folders import halve
 from readers.images import without_groups
 
@@ -65,10 +64,7 @@ def _resize(image, image_size):
 
 def _read_digit_table(path):
     """Pixels (N, 28, 28) uint8 and labels (N,) of a table of digits. Raises InputError."""
-    try:
-        table = pd.read_csv(path, header=None).to_numpy()
-    except (ValueError, EOFError, OSError, zlib.error) as error:  # ValueError: of the parser too
-        raise InputError(f"{path} cannot be read ({error}); download it again") from None
+    table = read_csv(path, header=None).to_numpy()
     is_table = table.shape[1] == SIDE * SIDE + 1 and table.dtype.kind == "i"
     if not is_table or table.min() < 0 or table.max() > 255:
         raise InputError(

@@ -2,11 +2,14 @@
 
 import os
 import re
+import zlib
 from collections import Counter
 from typing import NamedTuple
 
 from common.records import note
 from common.settings import InputError
+
+import pandas as pd
 
 from drawings.note import NOTE_FILE
 from readers.pixels import IMAGE_ENDINGS
@@ -230,6 +233,19 @@ def require_folder(data_dir, name, holds, drawing):
 def _stem(path):
     """A file's name without folders and ending, in small letters."""
     return os.path.splitext(os.path.basename(path))[0].lower()
+
+
+def read_csv(path, **options):
+    """A file of one known form as a DataFrame; options as for pandas.read_csv. Raises InputError.
+
+    Label files, whose forms differ, are read by readers/tables.py.
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path} is missing; download it with the data set")
+    try:
+        return pd.read_csv(path, **options)
+    except (ValueError, EOFError, OSError, zlib.error) as error:  # ValueError: of the parser too
+        raise InputError(f"{path} cannot be read ({error}); download it again") from None
 
 
 def require_images(path, names, present, folder):

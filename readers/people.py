@@ -8,7 +8,7 @@ from common.settings import InputError
 import numpy as np
 import pandas as pd
 
-from readers.files import read_table, require_columns, require_folder
+from readers.files import list_names, read_csv, require_folder
 
 ADULT_COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
@@ -127,7 +127,7 @@ def _read_adult(path):
     """
     text = {name: str for name in ADULT_COLUMNS if name not in ADULT_NUMBERS}
     options = {"skipinitialspace": True, "comment": "|", "keep_default_na": False}
-    frame = read_table(path, header=None, names=ADULT_COLUMNS, dtype=text, **options)
+    frame = read_csv(path, header=None, names=ADULT_COLUMNS, dtype=text, **options)
     fix = "download it again from UCI"
     if not frame.index.equals(pd.RangeIndex(len(frame))):  # more fields than columns
         raise InputError(f"{path}: rows with more than {len(ADULT_COLUMNS)} fields; {fix}")
@@ -152,10 +152,12 @@ def compas(data_dir, purpose):
     holds = "compas/compas-scores-two-years.csv"
     folder = require_folder(data_dir, "compas", holds, ADULT_DRAWING)
     path = os.path.join(folder, "compas-scores-two-years.csv")
-    frame = read_table(path)
+    frame = read_csv(path)
     filters = ("days_b_screening_arrest", "is_recid", "score_text", "two_year_recid")
     attributes = [*COMPAS_NUMBERS, *COMPAS_LEVELS]
-    require_columns(path, frame, [*attributes, *filters])
+    if missing := [name for name in (*attributes, *filters) if name not in frame.columns]:
+        present = list_names(frame.columns, 8)
+        raise InputError(f"{path}: no column {', '.join(missing)}; it has {present}")
     kept = frame["days_b_screening_arrest"].between(-30, 30) & (frame["is_recid"] != -1)
     kept &= (frame["c_charge_degree"] != "O") & (frame["score_text"] != "N/A")
     frame = frame[kept].reset_index(drop=True)

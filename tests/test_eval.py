@@ -37,8 +37,8 @@ def test_records_are_complete(trained):
     assert names >= {"eval.json", "eval.csv", "eval.npz", *figures}
     record = load(trained)
     assert list(record) == [
-        "constants", "seconds", "device", "commit", "peak_memory_gib", "versions", "run", "runs",
-        "report_opened", "told", "steps", "removed_filters", "removed_certified", "table",
+        "constants", "seconds", "device", "commit", "notes", "peak_memory_gib", "versions", "run",
+        "runs", "report_opened", "told", "steps", "removed_filters", "removed_certified", "table",
         "changes", "data_names",
     ]  # fmt: skip
     assert record["constants"]["SEED"] == 0 and record["constants"]["IMAGE_SIZE"] == 32

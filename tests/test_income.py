@@ -11,7 +11,7 @@ from drawings.note import write_note
 from drawings.salaries import write_salaries
 from explain.relevance import RULES
 from tests.conftest import run_script
-from tests.readers.test_tables import COMPAS_HEADER
+from tests.readers.test_people import COMPAS_HEADER
 
 TABLES = ("accuracy", "curves", "layers", "attributes", "rates", "repairs")
 

@@ -55,10 +55,9 @@ def _application_figures(folder):
     shares = evaluation(folder)["concentration"]
     curves, table, run = _application_records(folder)
     drawn = {"eval": figures.responsible_curves(curves, table, run, values, shares)}
-    if "sign" in _filters(folder):  # newer records, whose intervals are narrow enough to show
-        drawn["values"] = figures.value_plot(
-            _filters(folder), evaluation(folder)["removed_filters"]
-        )
+    if valuation(folder)["decided"]:
+        removed = evaluation(folder)["removed_filters"]
+        drawn["values"] = figures.value_plot(_filters(folder), removed)
     classes = sorted(glob.glob(f"{folder}/class_*"))
     if classes:
         drawn["classes"] = figures.class_panels([_application_records(name) for name in classes])

@@ -21,6 +21,7 @@ from readers.files import list_names
 
 CHECKED = 512  # images that a network must classify no worse than chance, evenly spaced
 STANDARD_ERRORS = 3  # by which accuracy must be off before a network is refused
+DEPENDENT = 0.01  # standard deviations of logits by which an image alone may differ
 EXCHANGED = 0.1  # accuracy that another order of the logits must add before it is mentioned
 
 
@@ -136,9 +137,29 @@ def check_outputs(network, data, classes, path):
             f"{path}: the outputs are not finite (NaN, Inf) for {broken} of {len(rows)} images; "
             "give weights of a training that did not diverge"
         )
+    if _depends_on_batch(network, data.images[rows[:4]], logits, device):
+        raise InputError(
+            f"{path}: what the network says of an image depends on the other images of its batch, "
+            "or on chance: batch norm without running statistics, or dropout that is always on. "
+            "Give a network whose eval mode is fixed"
+        )
     confusion = _confusion(logits.argmax(1).numpy(), data.label[rows].numpy(), len(classes))
     if message := _suspicion(confusion, classes, path):
         raise InputError(message)
+
+
+def _depends_on_batch(network, images, logits, device):
+    """Whether images one by one give other logits than in a batch.
+
+    images: (n, 3, S, S) uint8; logits: (N, classes), theirs first.
+    """
+    try:
+        with torch.no_grad():
+            alone = [network(normalise(image[None], device)).cpu() for image in images]
+    except ValueError:  # of a batch norm that needs more than one value
+        return True
+    difference = (torch.cat(alone) - logits[: len(alone)]).abs().max()
+    return bool(difference > DEPENDENT * logits.std() + 1e-5)
 
 
 def _confusion(called, label, n_classes):

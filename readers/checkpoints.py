@@ -25,6 +25,8 @@ DEEPEST_WRAPPER = 4  # dicts and lists inside each other that are searched for w
 LEFT_OUT = re.compile(r"(AuxLogits|aux1|aux2)\.|(.*\.)?(total_ops|total_params)$")
 AVERAGED = re.compile(r"ema|swa|average", re.IGNORECASE)  # names of averaged weights
 ANEW = "give another file, or make it anew"
+# Keys under which a checkpoint may name its classes, as a list, or as names or places in a dict.
+NAMING = ("classes", "class_names", "class_to_idx", "label2id", "idx_to_class", "id2label")
 NAMED = 3  # names that a message gives of a longer list
 
 # ----------------------------------------------------------------------------- opening
@@ -108,19 +110,25 @@ def class_names(content):
     """The classes that a checkpoint names, in the order of its logits, in lower case.
 
     Args:
-        content: what its file holds. Names are looked for under `classes`, `class_names` and
-            `class_to_idx`.
+        content: what its file holds. Names are looked for under the keys NAMING, in it and in
+            dicts within it.
 
     Returns:
         A list of str, or None.
     """
-    for key in ("classes", "class_names", "class_to_idx"):
-        names = content.get(key) if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping):
+        return None
+    for key in NAMING:
+        names = content.get(key)
         if isinstance(names, Mapping) and all(isinstance(place, int) for place in names.values()):
             names = sorted(names, key=names.get)
-        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        elif isinstance(names, Mapping) and all(str(place).isdigit() for place in names):
+            names = [names[place] for place in sorted(names, key=int)]
+        is_list = isinstance(names, (list, tuple)) and len(names) > 0
+        if is_list and all(isinstance(name, str) for name in names):
             return [name.casefold() for name in names]
-    return None
+    nested = (class_names(value) for value in content.values())
+    return next((names for names in nested if names), None)
 
 
 # ----------------------------------------------------------------------------- weights
@@ -216,7 +224,7 @@ def _tensor_dicts(content, where="", depth=0):
     tensors = {}
     for key, value in content.items():
         if isinstance(value, torch.Tensor) and isinstance(key, str):
-            tensors[key] = value
+            tensors[key] = value.to_dense() if value.layout == torch.sparse_coo else value
         else:
             yield from _tensor_dicts(value, f"{where}.{key}" if where else str(key), depth + 1)
     if tensors:

@@ -229,6 +229,27 @@ def test_outputs_that_are_not_finite(levels, sign):
     check_message(str(refusal.value), "x.pth", "outputs are not finite", "120 of 120 images")
 
 
+class Unsettled(Level):
+    """Compares an image with the others of its batch, or adds chance."""
+
+    def __init__(self, kind):
+        super().__init__(1)
+        self.kind, self.norm = kind, torch.nn.BatchNorm1d(2, track_running_stats=False)
+
+    def forward(self, x):
+        logits = super().forward(x)
+        if self.kind == "batch norm":
+            return self.norm(logits)
+        return torch.nn.functional.dropout(logits, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["batch norm", "dropout"])
+def test_outputs_that_depend_on_the_batch_or_on_chance(levels, kind):
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match="x.pth: what the network says of an image depends on"):
+        check_outputs(Unsettled(kind).eval(), levels, ("dark", "bright"), "x.pth")
+
+
 def test_a_game_of_a_network_that_is_upside_down(constants, levels, monkeypatch):
     """mab.py, rivals.py, eval.py and features.py load it so."""
     monkeypatch.setattr(datasets, "load", lambda *arguments: levels)

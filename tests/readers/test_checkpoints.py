@@ -73,6 +73,7 @@ FORMS = {
     "auxiliary head": STATE | {"AuxLogits.conv0.conv.weight": torch.zeros(3)},
     "a number beside": prefixed("module.") | {"step": 3},
     "older torch": {name: value for name, value in STATE.items() if "num_batches" not in name},
+    "sparse": {"state_dict": STATE | {"fc.weight": STATE["fc.weight"].to_sparse()}},
     "the same twice": {"model": STATE, "best": prefixed("module.")},
 }
 
@@ -253,6 +254,11 @@ def test_torchscript_a_folder_and_a_tensor(tmp_path):
         ({"classes": ("Cat", "dog")}, ["cat", "dog"]),
         ({"class_names": ["a", "b"]}, ["a", "b"]),
         ({"class_to_idx": {"male": 1, "female": 0}}, ["female", "male"]),
+        ({"label2id": {"male": 0, "female": 1}}, ["male", "female"]),
+        ({"idx_to_class": {1: "dog", 0: "Cat"}}, ["cat", "dog"]),
+        ({"id2label": {"10": "c", "2": "b", "0": "a"}}, ["a", "b", "c"]),
+        ({"hparams": {"lr": 0.1, "class_to_idx": {"b": 0, "a": 1}}}, ["b", "a"]),
+        ({"classes": [], "hparams": {}}, None),
         ({"classes": 2}, None),
         ({"classes": [0, 1]}, None),
         ({"state_dict": STATE}, None),

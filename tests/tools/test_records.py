@@ -21,6 +21,9 @@ FIGURES = {
     "overview",
     "league",
     "race",
+    "attributes",
+    "curves",
+    "repairs",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

@@ -88,20 +88,27 @@ def load_game(constants, device, run=None):
     weights = constants["WEIGHTS"] if task == "folder" else None
     network = model.load(path, classes, weights, **trained_with).to(device)
     digest = model.digest(network)
+    source = path if weights is None or os.path.exists(path) else f"WEIGHTS={weights}"
     if run and digest != run["network"]:
         raise InputError(
-            f"{records_dir} holds values of another network than {path}; run train_squeeze.py, "
-            "mab.py and eval.py with one new --RECORDS_DIR"
+            f"{records_dir} holds values of another network than {source}; set back its weights "
+            "and NORMALISATION, or run all steps with one new --RECORDS_DIR"
+        )
+    if run and run.get("IMAGE_SIZE", constants["IMAGE_SIZE"]) != constants["IMAGE_SIZE"]:
+        given = run["IMAGE_SIZE"]
+        raise InputError(
+            f"{records_dir} holds values of images of {given} pixels; give --IMAGE_SIZE={given}, "
+            "or another --RECORDS_DIR"
         )
     frames = (constants["CELEBA_FRAME"], constants["FAIRFACE_FRAME"])
     seen = datasets.load(task, constants["DATA_DIR"], "values", constants["IMAGE_SIZE"], *frames)
     if run and datasets.digest(seen) != run.get("seen", run["images"]):
+        frame = settings.format_value(tuple(run["FAIRFACE_FRAME"]))
+        framed = f", or framed otherwise (FAIRFACE_FRAME was {frame})" if task == "faces" else ""
         raise InputError(
-            f"{records_dir} holds values from other images, or framed otherwise (FAIRFACE_FRAME "
-            f"was {settings.format_value(tuple(run['FAIRFACE_FRAME']))}); set them back, or run "
-            "mab.py with a new --RECORDS_DIR"
+            f"{records_dir} holds values of other images than {constants['DATA_DIR']} has now"
+            f"{framed}; set them back, or run mab.py with a new --RECORDS_DIR"
         )
-    source = path if weights is None or os.path.exists(path) else f"WEIGHTS={weights}"
     check_outputs(network, seen, classes, source)
     evaluator = make_evaluator(network, constants["IMAGE_SIZE"])
     return Game(network, digest, classes, seen, evaluator, device)

@@ -91,17 +91,19 @@ def test_values_of_another_task(constants):
 def test_values_of_another_network(constants):
     run = run_of(load_game(constants, CPU))
     save_network(constants, seed=1)
-    with pytest.raises(InputError, match="another network than .*squeezenet.pth; run train_sq"):
+    with pytest.raises(InputError, match="another network than .*squeezenet.pth; set back its"):
         load_game(constants, CPU, run)
 
 
 def test_values_from_other_images(constants):
     run = run_of(load_game(constants, CPU)) | {"FAIRFACE_FRAME": [0.0, 0.0, 1.0, 0.5]}
-    with pytest.raises(InputError, match=r"framed otherwise \(FAIRFACE_FRAME was 0.0,0.0,1.0,0.5"):
+    with pytest.raises(InputError, match=r"of other images than \S+ has now; set them back"):
         load_game(constants, CPU, run | {"seen": "x"})
+    with pytest.raises(InputError, match="images of 64 pixels; give --IMAGE_SIZE=64, or another"):
+        load_game(constants, CPU, run | {"IMAGE_SIZE": 64})
     digest = run.pop("seen")  # records of faces: all images that V saw are those for the values
     load_game(constants, CPU, run | {"images": digest})
-    with pytest.raises(InputError, match="values from other images"):
+    with pytest.raises(InputError, match="values of other images"):
         load_game(constants, CPU, run)
 
 

@@ -60,14 +60,14 @@ from readers.faces import (  # noqa: F401 (the scripts take them from here)
     fairface_table,
 )
 from readers.folders import folder, folder_classes, folder_parts
-from readers.images import Images, read_image  # noqa: F401
+from readers.images import IMAGENET_MEAN, IMAGENET_STD, Images, read_image  # noqa: F401
 from readers.people import adult, compas
 
 # -----------------------------------------------------------------------------
 DRAW = ""  # a new folder to draw images into; "" draws none
 # -----------------------------------------------------------------------------
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD  # of RGB in [0, 1]
 
 
 def _three_purposes(data_dir):

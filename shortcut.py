@@ -75,6 +75,11 @@ IDENTITY += ["BATCH_SIZE", "LEARNING_RATE", "IMAGES", "DRAW", "MAX_REMOVED", "RO
 IDENTITY += ["TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
 
 
+# What a network in shortcut.pth must share. CHOOSING decides which images were trained on.
+TRAINED_WITH = ["TASK", "ARCH", "WEIGHTS", "IMAGE_SIZE", "NORMALISATION", "SEED", "MARK"]
+TRAINED_WITH += ["MARK_SIZE", "STRENGTH", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CHOOSING"]
+
+
 @dataclass
 class Sets:
     """All images, marked where they must be.
@@ -185,17 +190,7 @@ def mark_images(data, agreement, stream, seed, n_classes):
 def train_network(sets, device):
     """The network that goes by the mark: trained, or read from shortcut.pth."""
     path = f"{RECORDS_DIR}/shortcut.pth"
-    names = (
-        "ARCH",
-        "IMAGE_SIZE",
-        "NORMALISATION",
-        "MARK",
-        "MARK_SIZE",
-        "STRENGTH",
-        "EPOCHS",
-        "SEED",
-    )
-    trained_with = {name: globals()[name] for name in names}
+    trained_with = {name: globals()[name] for name in TRAINED_WITH}
     if os.path.exists(path):
         return model.load(path, sets.classes, **trained_with).to(device)
     torch.manual_seed(SEED)
@@ -309,9 +304,7 @@ def save(record, seconds, device):
 
 def draw(record, subject, sets):
     """Write shortcut.png and .pdf: answers and filters of the first repair that removes any."""
-    name, result = next(
-        (name, result) for name, result in record["repairs"].items() if result["removed"]
-    )
+    result = next(result for result in record["repairs"].values() if result["removed"])
     removed = result["removed"][: result["chosen"]]
     path = removal_path(subject, removed, len(removed))
     label = sets.report["same"].label.numpy()

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from readers.pixels import DECODING, FORMATS, read_rgb
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 CHUNK = 1024  # images in memory at once while decoding, should the disk be slow
 
 

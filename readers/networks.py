@@ -17,9 +17,10 @@ import torch
 import torchvision
 from torch import nn
 
+from readers.images import IMAGENET_MEAN, IMAGENET_STD
+
 # Shared by all of torchvision's classifiers that know ImageNet's 1,000 classes, and by timm's.
 IMAGENET_NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 KINDS = "one of torchvision's classifiers, timm:NAME, or FILE.py:FUNCTION"
 OPTIONS = {  # of torchvision's functions. ImageNet's weights expect other means and deviations
     "inception_v3": {"aux_logits": False, "init_weights": True, "transform_input": True},

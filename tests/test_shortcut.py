@@ -54,6 +54,10 @@ def test_it_goes_on_with_the_next_repair(run, tmp_path, toy):
     for key in ("accuracy", "chosen", "validated"):
         assert again["repairs"]["last-layer retraining"][key] == kept[key]
     assert whole["run"] == again["run"]
+    for changed in ("LEARNING_RATE=0.001", "CHOOSING=8", "BATCH_SIZE=32"):
+        result = run("shortcut.py", QUICK, f"--{changed}", cwd=tmp_path)
+        name, _, value = changed.partition("=")
+        assert result.returncode == 2 and f"was trained with {name}=" in result.stderr
     result = run("shortcut.py", QUICK, "--DRAW=1", cwd=tmp_path)
     assert result.returncode == 2 and "another run (DRAW, images differ)" in result.stderr
     assert json.loads(path.read_text()) == again

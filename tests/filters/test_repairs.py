@@ -152,9 +152,21 @@ def test_a_class_that_is_not_among_the_images_is_never_chosen(subject):
 
 
 @pytest.mark.parametrize("name", ["fine-tuning all layers", "fine-tuning the head"])
-def test_fine_tuning(subject, name):
+def test_fine_tuning(subject, name, monkeypatch):
     """Two epochs at each rate; of the head, at ten times the rate, with the rest as it was."""
+    finetune, networks = repairs.finetune, []
+
+    def keep(network, *arguments, **options):
+        networks.append(network)
+        return finetune(network, *arguments, **options)
+
+    monkeypatch.setattr(repairs, "finetune", keep)
     path = REPAIRS[name](subject, BUDGET)
+    before = dict(subject.network.named_parameters())
+    for network in networks:
+        changed = {key for key, value in network.named_parameters() if (value != before[key]).any()}
+        heads = {"head.weight", "head.bias"}
+        assert changed == (set(before) if "all" in name else heads)
     rates = ("0.001", "0.01") if "all" in name else ("0.01", "0.1")
     epochs = [f"{epoch} epochs at {rate}" for rate in rates for epoch in (1, 2)]
     assert path.steps == ["as it was", *epochs]

@@ -4,9 +4,9 @@
 
 A mark follows the label in the training images. A network that is trained on them goes by the mark,
 and is wrong where it points to another class. Each repair sees the same few images, with marks that
-say nothing of the label, and chooses by cross-validation on them how far it goes. The report is of
-other images, with the mark of the label (same), of another class (inverted), of any class (random),
-and without (absent).
+say nothing of the label or without, and chooses by cross-validation on them how far it goes. The
+report is of other images, with the mark of the label (same), of another class (inverted), of any
+class (random), and without (absent).
 
 TASK names the images: faces (CelebA's, by gender), celeba, mnist, folder. Writes under RECORDS_DIR:
 shortcut.json, shortcut.png and .pdf, and shortcut.pth, the network. Interrupted, the same command
@@ -51,15 +51,17 @@ from report.shortcut import CONDITIONS, result_text, shortcut_figure
 MARK = "patch"  # one of MARKS in drawings/decoys.py: patch, moving_patch, tint, stripes
 MARK_SIZE = 8  # pixels
 STRENGTH = 1.0  # share of the training images whose mark is that of their label
+ERASED = False  # train without marks: the ceiling
 # the network
 EPOCHS = 3
 BATCH_SIZE = 64  # images a step
-LEARNING_RATE = 3e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
+LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 # the repairs
 REPAIR_NAMES = ""  # names in REPAIRS of filters/repairs.py with commas between; empty: all
 IMAGES = 1000  # that a repair sees, drawn from those for the values
+UNMARKED = 1 / 3  # share of these without a mark; the others have the mark of any class
 DRAW = 0  # which draw of them, and of their marks
-MAX_REMOVED = 20  # filters
+MAX_REMOVED = 30  # filters
 ROUNDS = 60  # of the bandit, for values estimated once
 TUNING_EPOCHS = 8  # of fine-tuning, at most
 TUNING_RATES = (1e-4, 3e-4, 1e-3)  # learning rates tried; the head alone has ten times as much
@@ -70,14 +72,14 @@ OPEN_REPORT = True  # False: report on these, as long as anything is still to be
 # -----------------------------------------------------------------------------
 
 STREAMS = ["train", "values", "choose", "report"]  # of marks; each has a generator of its own
-IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "EPOCHS"]
-IDENTITY += ["BATCH_SIZE", "LEARNING_RATE", "IMAGES", "DRAW", "MAX_REMOVED", "ROUNDS", "FOLDS"]
-IDENTITY += ["TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
-
-
 # What a network in shortcut.pth must share. CHOOSING decides which images were trained on.
 TRAINED_WITH = ["TASK", "ARCH", "WEIGHTS", "IMAGE_SIZE", "NORMALISATION", "SEED", "MARK"]
-TRAINED_WITH += ["MARK_SIZE", "STRENGTH", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CHOOSING"]
+TRAINED_WITH += ["MARK_SIZE", "STRENGTH", "ERASED", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE"]
+TRAINED_WITH += ["CHOOSING"]
+# What a record must share that another run goes on with; the network's digest says the rest.
+IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "ERASED"]
+IDENTITY += ["EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "IMAGES", "UNMARKED", "DRAW", "FOLDS"]
+IDENTITY += ["MAX_REMOVED", "ROUNDS", "TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
 
 
 @dataclass
@@ -127,6 +129,7 @@ def check_constants():
         ("BATCH_SIZE", BATCH_SIZE, BATCH_SIZE >= 1, "at least 1"),
         ("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0"),
         ("REPAIR_NAMES", REPAIR_NAMES, set(names) <= set(REPAIRS), f"of {'; '.join(REPAIRS)}"),
+        ("UNMARKED", UNMARKED, 0 <= UNMARKED < 1, "at least 0 and below 1"),
         ("IMAGES", IMAGES, IMAGES >= 2 * FOLDS, "at least two for each of the FOLDS"),
         ("MAX_REMOVED", MAX_REMOVED, MAX_REMOVED >= 1, "at least 1"),
         ("ROUNDS", ROUNDS, ROUNDS >= 1, "at least 1"),
@@ -164,8 +167,8 @@ def load_sets():
     agreement = dict(zip(CONDITIONS, (1.0, 0.0, chance, None)))
     return Sets(
         classes,
-        mark_images(train, STRENGTH, "train", SEED, len(classes)),
-        mark_images(values.take(drawn), chance, "values", DRAW, len(classes)),
+        mark_images(train, None if ERASED else STRENGTH, "train", SEED, len(classes)),
+        mark_images(values.take(drawn), chance, "values", DRAW, len(classes), UNMARKED),
         {
             name: mark_images(report, share, stream, 0, len(classes))
             for name, share in agreement.items()
@@ -173,12 +176,16 @@ def load_sets():
     )
 
 
-def mark_images(data, agreement, stream, seed, n_classes):
-    """Images with marks that agree with the label with this probability; None: without marks."""
+def mark_images(data, agreement, stream, seed, n_classes, unmarked=0):
+    """Images with marks that agree with the label with this probability; None: without marks.
+
+    unmarked: share of the images without one.
+    """
     if agreement is None:
         return data
     rng = np.random.default_rng([seed, STREAMS.index(stream), 9])
     cue = draw_cues(data.label.numpy(), n_classes, agreement, rng)
+    cue[rng.random(len(cue)) < unmarked] = -1
     marked = plant(data.images.numpy(), cue, n_classes, MARK, MARK_SIZE, rng)
     images = torch.from_numpy(marked).contiguous(memory_format=torch.channels_last)
     return data._replace(images=images, group=torch.full_like(data.label, -1))
@@ -200,8 +207,8 @@ def train_network(sets, device):
     for epoch in range(EPOCHS):
         torch.manual_seed(SEED * 1000 + epoch)  # dropout has no other generator
         rng, bar = np.random.default_rng([SEED, epoch]), f"epoch {epoch + 1} of {EPOCHS}"
-        steppers = (optimizer, schedule, rng, bar)
-        model.run_epoch(network, sets.train, device, BATCH_SIZE, *steppers, mirror=False)
+        steppers = (optimizer, schedule, rng, bar, TASK != "mnist")  # digits are not mirrored
+        model.run_epoch(network, sets.train, device, BATCH_SIZE, *steppers)
     checkpoint = model.pack_checkpoint(network, CLASSES=sets.classes, **trained_with)
     records.save({path: checkpoint})
     return network.eval()
@@ -244,7 +251,8 @@ def evaluate_repair(name, subject, sets, responses):
     the rank correlation of responses with values, -1 if the lowest values respond most.
     """
     started = time.time()
-    budget = Budget(MAX_REMOVED, ROUNDS, TUNING_EPOCHS, TUNING_RATES, SEED)
+    mirror = TASK != "mnist"
+    budget = Budget(MAX_REMOVED, ROUNDS, TUNING_EPOCHS, TUNING_RATES, SEED, mirror)
     chosen, validated = choose_step(REPAIRS[name], subject, budget, FOLDS)
     tuned = time.time()
     path = REPAIRS[name](subject, budget)

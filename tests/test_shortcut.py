@@ -87,9 +87,22 @@ def test_marks_follow_the_label_as_they_should(sets):
     assert {0, 1} == set(marks_of(sets.report["random"]) == label)
     agree = marks_of(sets.train) == sets.train.label.numpy()
     assert len(sets.train.label) == 112 and 0.6 < agree.mean() < 0.9
-    assert len(sets.values.label) == 20 and (marks_of(sets.values) >= 0).all()
+    assert len(sets.values.label) == 20
+    assert set(marks_of(sets.values)) == {-1, 0, 1}
     for data in sets.report.values():  # but for the mark, the images are the same
         assert torch.equal(data.images[:, :, 8:], sets.report["absent"].images[:, :, 8:])
+
+
+def test_the_ceiling_is_trained_without_marks(sets, monkeypatch):
+    monkeypatch.setattr(shortcut, "ERASED", True)
+    erased = shortcut.load_sets()
+    assert (marks_of(erased.train) == -1).all()
+    assert torch.equal(erased.values.images, sets.values.images)
+
+
+def test_all_images_of_the_repairs_may_have_marks(sets, monkeypatch):
+    monkeypatch.setattr(shortcut, "UNMARKED", 0.0)
+    assert (marks_of(shortcut.load_sets().values) >= 0).all()
 
 
 def test_constants_are_settled_on_training_images(sets, monkeypatch):
@@ -110,7 +123,8 @@ def test_another_draw_takes_other_images(sets, monkeypatch):
 
 
 WRONG = "MARK=x MARK_SIZE=0 STRENGTH=2 EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0 IMAGES=1 "
-WRONG += "IMAGES=9999 MAX_REMOVED=0 ROUNDS=0 TUNING_EPOCHS=0 TUNING_RATES=0,1,1 FOLDS=1 CHOOSING=0 "
+WRONG += "UNMARKED=1 UNMARKED=-0.1 IMAGES=9999 "
+WRONG += "MAX_REMOVED=0 ROUNDS=0 TUNING_EPOCHS=0 TUNING_RATES=0,1,1 FOLDS=1 CHOOSING=0 "
 WRONG += "CHOOSING=9999 REPAIR_NAMES=x"
 
 

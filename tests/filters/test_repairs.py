@@ -129,6 +129,19 @@ def exact_marginals(subject, remaining):
     return values[0] - values[1:]
 
 
+def test_shifted_thresholds_predict_each_class_as_often_as_it_is(subject):
+    """The condition that the likelihood of the labels is highest."""
+    data = subject.data.take(torch.arange(24) % 4 > 0)  # classes 1, 2, 0 in turn
+    data = data._replace(label=data.label.clamp(max=1))  # 6 of class 0, 12 of class 1, 0 of 2
+    data = data._replace(label=torch.where(torch.arange(18) < 3, 2, data.label))
+    path = REPAIRS["threshold shift"](replace(subject, data=data), BUDGET)
+    logits = torch.from_numpy(path.logits(data.images))
+    shifts = logits[1] - logits[0]
+    assert (abs(shifts - shifts[0]) < 1e-5).all()
+    expected = torch.bincount(data.label) / 18
+    np.testing.assert_allclose(logits[1].softmax(-1).mean(0), expected, atol=1e-3)
+
+
 def test_last_layer_retraining_is_logistic_regression_on_the_features(subject):
     path = REPAIRS["last-layer retraining"](subject, BUDGET)
     network, images = subject.network, subject.data.images

@@ -42,9 +42,9 @@ import model
 from drawings.decoys import MARKS, draw_cues, plant
 from filters.choosers import Subject
 from filters.coalitions import make_evaluator
-from filters.repairs import REPAIRS, Budget, choose_step, removal_path
+from filters.repairs import REPAIRS, Budget, choose_step, network_logits, removal_path
 from filters.value import fill_values
-from report.shortcut import CONDITIONS, result_text, shortcut_figure
+from report.shortcut import CONDITIONS, pack_bits, result_text, shortcut_figure
 
 # -----------------------------------------------------------------------------
 # the shortcut
@@ -59,7 +59,8 @@ LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of
 # the repairs
 REPAIR_NAMES = ""  # names in REPAIRS of filters/repairs.py with commas between; empty: all
 IMAGES = 1000  # that a repair sees, drawn from those for the values
-UNMARKED = 1 / 3  # share of these without a mark; the others have the mark of any class
+UNMARKED = 1 / 3  # share of these without a mark
+AGREEMENT = -1.0  # share of the others whose mark is that of their label; -1: the mark of any class
 DRAW = 0  # which draw of them, and of their marks
 MAX_REMOVED = 30  # filters
 ROUNDS = 60  # of the bandit, for values estimated once
@@ -78,8 +79,16 @@ TRAINED_WITH += ["MARK_SIZE", "STRENGTH", "ERASED", "EPOCHS", "BATCH_SIZE", "LEA
 TRAINED_WITH += ["CHOOSING"]
 # What a record must share that another run goes on with; the network's digest says the rest.
 IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "ERASED"]
-IDENTITY += ["EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "IMAGES", "UNMARKED", "DRAW", "FOLDS"]
-IDENTITY += ["MAX_REMOVED", "ROUNDS", "TUNING_EPOCHS", "TUNING_RATES", "CHOOSING", "OPEN_REPORT"]
+IDENTITY += ["EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "IMAGES", "UNMARKED", "AGREEMENT", "DRAW"]
+IDENTITY += [
+    "FOLDS",
+    "MAX_REMOVED",
+    "ROUNDS",
+    "TUNING_EPOCHS",
+    "TUNING_RATES",
+    "CHOOSING",
+    "OPEN_REPORT",
+]
 
 
 @dataclass
@@ -106,8 +115,8 @@ def main():
     device = model.find_device(DEVICE)
     sets = load_sets()
     network = train_network(sets, device)
-    record = open_record(network, sets)
     subject = make_subject(network, sets, device)
+    record = open_record(subject, sets)
     responses = mark_responses(subject, sets)
     for name in names:
         if name not in record["repairs"]:
@@ -130,6 +139,7 @@ def check_constants():
         ("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0"),
         ("REPAIR_NAMES", REPAIR_NAMES, set(names) <= set(REPAIRS), f"of {'; '.join(REPAIRS)}"),
         ("UNMARKED", UNMARKED, 0 <= UNMARKED < 1, "at least 0 and below 1"),
+        ("AGREEMENT", AGREEMENT, AGREEMENT == -1 or 0 <= AGREEMENT <= 1, "-1, or from 0 to 1"),
         ("IMAGES", IMAGES, IMAGES >= 2 * FOLDS, "at least two for each of the FOLDS"),
         ("MAX_REMOVED", MAX_REMOVED, MAX_REMOVED >= 1, "at least 1"),
         ("ROUNDS", ROUNDS, ROUNDS >= 1, "at least 1"),
@@ -164,14 +174,15 @@ def load_sets():
     drawn = np.random.default_rng([DRAW, 8]).permutation(most)[:IMAGES]
     report, stream = (load("report"), "report") if OPEN_REPORT else (choose, "choose")
     chance = 1 / len(classes)
-    agreement = dict(zip(CONDITIONS, (1.0, 0.0, chance, None)))
+    of_values = chance if AGREEMENT < 0 else AGREEMENT
+    of_report = dict(zip(CONDITIONS, (1.0, 0.0, chance, None)))
     return Sets(
         classes,
         mark_images(train, None if ERASED else STRENGTH, "train", SEED, len(classes)),
-        mark_images(values.take(drawn), chance, "values", DRAW, len(classes), UNMARKED),
+        mark_images(values.take(drawn), of_values, "values", DRAW, len(classes), UNMARKED),
         {
             name: mark_images(report, share, stream, 0, len(classes))
-            for name, share in agreement.items()
+            for name, share in of_report.items()
         },
     )
 
@@ -246,9 +257,10 @@ def mark_responses(subject, sets):
 def evaluate_repair(name, subject, sets, responses):
     """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition.
 
-    And whether the filters that it removes respond to the mark: the share of all filters that
-    respond less, on average over those removed at the chosen step (0.5: no better than chance); and
-    the rank correlation of responses with values, -1 if the lowest values respond most.
+    And which images are right at the chosen step, packed by `pack_bits`; and whether the filters
+    that it removes respond to the mark: the share of all filters that respond less, on average
+    over those removed at the chosen step (0.5: no better than chance), and the rank correlation of
+    responses with values, -1 if the lowest values respond most.
     """
     started = time.time()
     mirror = TASK != "mnist"
@@ -257,10 +269,11 @@ def evaluate_repair(name, subject, sets, responses):
     tuned = time.time()
     path = REPAIRS[name](subject, budget)
     seconds = {"cross-validation": tuned - started, "repair": time.time() - tuned}
-    accuracy = {}
+    accuracy, answers = {}, {}
     for condition, data in sets.report.items():
         right = path.logits(data.images).argmax(-1) == data.label.numpy()
         accuracy[condition] = right.mean(-1).tolist()
+        answers[condition] = pack_bits(right[chosen])
     removed, ranks = path.removed[:chosen], rankdata(responses) / len(responses)
     correlation = None
     if path.values is not None:
@@ -273,6 +286,7 @@ def evaluate_repair(name, subject, sets, responses):
         "validated": validated.tolist(),
         "removed": path.removed,
         "accuracy": accuracy,
+        "right": answers,
         "seconds": seconds,
     }
 
@@ -280,8 +294,9 @@ def evaluate_repair(name, subject, sets, responses):
 # ----------------------------------------------------------------------------- record
 
 
-def open_record(network, sets):
+def open_record(subject, sets):
     """The record to go on with, a dict. Raises InputError if it is of another run."""
+    network, device = subject.network, subject.evaluator.device
     path, constants = f"{RECORDS_DIR}/shortcut.json", settings.constants_of(globals())
     run = {name: constants[name] for name in IDENTITY}
     run["TUNING_RATES"] = list(TUNING_RATES)  # as JSON gives it back
@@ -297,8 +312,12 @@ def open_record(network, sets):
                 "another --RECORDS_DIR"
             )
         return record
-    n_images = len(sets.report["same"].label)
-    return {"run": run, "classes": list(sets.classes), "images": n_images, "repairs": {}}
+    answers = {}
+    for condition, data in sets.report.items():
+        logits = network_logits(network, data.images, device)
+        answers[condition] = pack_bits(logits.argmax(-1) == data.label.numpy())
+    record = {"run": run, "classes": list(sets.classes), "images": len(data.label)}
+    return {**record, "right": answers, "repairs": {}}
 
 
 def save(record, seconds, device):

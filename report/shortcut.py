@@ -15,6 +15,16 @@ CONDITIONS = {  # of the mark on an image: what the figure calls it
 ROW_HEIGHT = 1.75  # inches of a row of example images
 
 
+def pack_bits(bits):
+    """(N,) bool as text of N / 4 hexadecimal digits, for a record."""
+    return np.packbits(bits).tobytes().hex()
+
+
+def unpack_bits(text, number):
+    """What `pack_bits` packed: (number,) bool."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:number].astype(bool)
+
+
 def result_text(name, result, n_images):
     """A line on a repair: accuracy under each condition, in % with 95 % intervals.
 

@@ -8,7 +8,7 @@ import torch
 
 import shortcut
 from filters.repairs import REPAIRS
-from report.shortcut import CONDITIONS
+from report.shortcut import CONDITIONS, unpack_bits
 
 QUICK = "--REPAIR_NAMES=gradient once;last-layer retraining"
 
@@ -32,9 +32,12 @@ def test_all_repairs_are_on_record(spoiled):
         assert list(result["accuracy"]) == list(CONDITIONS)
         for accuracy in result["accuracy"].values():
             assert len(accuracy) == len(result["steps"]) == len(result["validated"])
+        for condition, text in result["right"].items():
+            share = unpack_bits(text, record["images"]).mean()
+            assert share == result["accuracy"][condition][result["chosen"]]
         assert result["chosen"] == np.argmax(result["validated"])
     first = [result["accuracy"]["inverted"][0] for result in record["repairs"].values()]
-    assert len(set(first)) == 1  # all start from the same network
+    assert set(first) == {unpack_bits(record["right"]["inverted"], record["images"]).mean()}
     lines = (spoiled / "stdout").read_text().splitlines()
     assert [line.partition(":")[0].rpartition(",")[0] for line in lines] == list(REPAIRS)
     assert (spoiled / "cur_records/shortcut.png").stat().st_size > 10_000
@@ -105,6 +108,14 @@ def test_all_images_of_the_repairs_may_have_marks(sets, monkeypatch):
     assert (marks_of(shortcut.load_sets().values) >= 0).all()
 
 
+def test_where_nobody_knew_of_the_mark(sets, monkeypatch):
+    """The images of the repairs have marks as those of the training."""
+    monkeypatch.setattr(shortcut, "UNMARKED", 0.0)
+    monkeypatch.setattr(shortcut, "AGREEMENT", 1.0)
+    values = shortcut.load_sets().values
+    assert (marks_of(values) == values.label.numpy()).all()
+
+
 def test_constants_are_settled_on_training_images(sets, monkeypatch):
     monkeypatch.setattr(shortcut, "OPEN_REPORT", False)
     closed = shortcut.load_sets()
@@ -123,7 +134,7 @@ def test_another_draw_takes_other_images(sets, monkeypatch):
 
 
 WRONG = "MARK=x MARK_SIZE=0 STRENGTH=2 EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0 IMAGES=1 "
-WRONG += "UNMARKED=1 UNMARKED=-0.1 IMAGES=9999 "
+WRONG += "UNMARKED=1 UNMARKED=-0.1 AGREEMENT=-0.5 AGREEMENT=2 IMAGES=9999 "
 WRONG += "MAX_REMOVED=0 ROUNDS=0 TUNING_EPOCHS=0 TUNING_RATES=0,1,1 FOLDS=1 CHOOSING=0 "
 WRONG += "CHOOSING=9999 REPAIR_NAMES=x"
 

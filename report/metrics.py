@@ -322,6 +322,26 @@ def paired_difference(after, before):
     return p - q, low, p - q + _newcombe_half(p_high - p, q - q_low, correlation)
 
 
+def paired_change(after, before):
+    """The change, after - before, in the share of images classified correctly, over trainings.
+
+    Two variances add up, as in `score_changes`: of the mean over trainings (Student's t of the
+    differences of each) and of the mean over images (normal).
+
+    Args:
+        after: (K, N) bool or float, of K trainings: how often each image is right.
+        before: (K, N), of the same trainings on the same images.
+
+    Returns:
+        (change, low, high).
+    """
+    difference = np.asarray(after, dtype=float) - before
+    change, over_images = difference.mean(), difference.mean(0).std(ddof=1)
+    half = Z * over_images / np.sqrt(difference.shape[1])
+    half = np.hypot(half, _half_width(difference.mean(1)))
+    return change, change - half, change + half
+
+
 def _correlation(first, second):
     """Pearson's correlation, of (N,) deviations from two means; 0 if either are all 0."""
     scale = np.sqrt((first**2).mean() * (second**2).mean())

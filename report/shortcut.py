@@ -103,17 +103,52 @@ def _draw_path(axis, record):
 def _draw_repairs(axis, record):
     """Accuracy of all repairs with the mark inverted and absent, with 95 % intervals."""
     repairs, n_images = record["repairs"], record["images"]
-    names = ["no repair", *repairs]
-    for condition, marker, shift in (("inverted", "o", -0.12), ("absent", "s", 0.12)):
-        first = next(iter(repairs.values()))["accuracy"][condition][0]
-        values = [result["accuracy"][condition][result["chosen"]] for result in repairs.values()]
-        values = np.array([first, *values])
-        low, high = wilson(np.round(values * n_images), n_images)
-        places = np.arange(len(names)) + shift
-        axis.hlines(places, 100 * low, 100 * high, color="0.4", linewidth=0.8)
-        label = CONDITIONS[condition]
-        fill = {"color": "black", "markerfacecolor": "white" if shift < 0 else "black"}
-        axis.plot(100 * values, places, marker, label=label, **fill)
+    first = next(iter(repairs.values()))["accuracy"]
+    scores = []
+    for accuracy, chosen in [(first, 0), *((x["accuracy"], x["chosen"]) for x in repairs.values())]:
+        values = [accuracy[condition][chosen] for condition in ("inverted", "absent")]
+        scores.append([(value, *wilson(round(value * n_images), n_images)) for value in values])
+    _draw_intervals(axis, ["no repair", *repairs], np.array(scores))
+
+
+def trainings_figure(curves, scores):
+    """Curves as filters go, and all repairs, over several trainings; a row for each strength.
+
+    Args:
+        curves: {strength: {condition: (trainings, steps) accuracies}}.
+        scores: {strength: {repair: [(value, low, high) with the mark inverted, and absent]}}.
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure = Figure(figsize=(12, 4.4 * len(curves)), layout="constrained")
+    grid = figure.subplots(len(curves), 2, width_ratios=(1, 1.3), squeeze=False)
+    for (path, repairs), strength in zip(grid, curves):
+        for (condition, label), line in zip(CONDITIONS.items(), panels.LINES):
+            accuracy = 100 * curves[strength][condition]
+            path.plot(accuracy.mean(0), line, label=label)
+            steps, (low, high) = range(accuracy.shape[1]), (accuracy.min(0), accuracy.max(0))
+            path.fill_between(steps, low, high, color="0.5", alpha=0.15, linewidth=0)
+        title = f"the mark is that of the label in {100 * strength:g} % of the training images"
+        path.set(xlabel="filters removed", ylabel="accuracy, %", ylim=(-3, 103))
+        path.set_title(title, fontsize=9, loc="left")
+        path.legend(fontsize=8)
+        panels.finish_axis(path)
+        _draw_intervals(repairs, list(scores[strength]), np.array(list(scores[strength].values())))
+    return figure
+
+
+def _draw_intervals(axis, names, scores):
+    """Accuracies of repairs with the mark inverted and absent, and their 95 % intervals.
+
+    scores: (repairs, 2, 3) float: value, low, high.
+    """
+    for number, (condition, marker) in enumerate((("inverted", "o"), ("absent", "s"))):
+        values, low, high = 100 * scores[:, number].T
+        places = np.arange(len(names)) + (0.12 if number else -0.12)
+        axis.hlines(places, low, high, color="0.4", linewidth=0.8)
+        fill = {"color": "black", "markerfacecolor": "black" if number else "white"}
+        axis.plot(values, places, marker, label=CONDITIONS[condition], **fill)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set(xlabel="accuracy, %, with 95 % intervals", xlim=(-3, 103))
     axis.invert_yaxis()

@@ -239,28 +239,34 @@ def make_subject(network, sets, device):
 
 
 def mark_responses(subject, sets):
-    """How much each filter responds to the mark, (n_filters,) float64.
+    """How much the mark moves each filter: {measure: (n_filters,) float64}. No estimate enters.
 
-    The mean absolute change of its output when marks of images of the report are swapped, over its
-    mean output. So the truth needs no estimate.
+    Marks of images of the report are swapped. "output" is the mean absolute change of a filter's
+    output, "margin" that of what it adds to the margin of the right class, to first order.
     """
     evaluator, device = subject.evaluator, subject.evaluator.device
-    changes, outputs = 0, 0
-    same, inverted = (sets.report[name].images.split(BATCH_SIZE) for name in ("same", "inverted"))
-    for before, after in zip(same, inverted):
-        pair = (datasets.normalise(images, device) for images in (before, after))
-        changes = changes + evaluator.mean_changes(*pair).cpu().numpy()
-        outputs = outputs + evaluator.mean_outputs(datasets.normalise(before, device)).cpu().numpy()
-    return changes / np.maximum(outputs, 1e-9)
+    everyone = np.ones(len(subject.fills), dtype=bool)
+    output, margin = np.zeros(len(everyone)), np.zeros(len(everyone))
+    same, inverted = sets.report["same"], sets.report["inverted"]
+    parts = (data.split(BATCH_SIZE) for data in (same.images, inverted.images, same.label))
+    for before, after, label in zip(*parts):
+        pair = [datasets.normalise(images, device) for images in (before, after)]
+        output += evaluator.mean_changes(*pair).cpu().numpy()
+        added = []
+        for images in pair:
+            evaluator.see(images, subject.fills)
+            added.append(evaluator.first_order(everyone, label.to(device))[1])
+        margin += (added[1] - added[0]).abs().sum(0).double().cpu().numpy()
+    return {"output": output / len(same.label), "margin": margin / len(same.label)}
 
 
 def evaluate_repair(name, subject, sets, responses):
     """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition.
 
     And which images are right at the chosen step, packed by `pack_bits`; and whether the filters
-    that it removes respond to the mark: the share of all filters that respond less, on average
-    over those removed at the chosen step (0.5: no better than chance), and the rank correlation of
-    responses with values, -1 if the lowest values respond most.
+    that it removes respond to the mark, by each measure of `mark_responses`: the share of all
+    filters that respond less, on average over those removed at the chosen step (0.5: no better
+    than chance), and the rank correlation of responses with values, -1 if the lowest respond most.
     """
     started = time.time()
     mirror = TASK != "mnist"
@@ -274,12 +280,15 @@ def evaluate_repair(name, subject, sets, responses):
         right = path.logits(data.images).argmax(-1) == data.label.numpy()
         accuracy[condition] = right.mean(-1).tolist()
         answers[condition] = pack_bits(right[chosen])
-    removed, ranks = path.removed[:chosen], rankdata(responses) / len(responses)
-    correlation = None
-    if path.values is not None:
-        correlation = float(spearmanr(responses, path.values).statistic)
+    removed, response_of_removed, correlation = path.removed[:chosen], {}, {}
+    for measure, response in responses.items():
+        if removed:
+            shares = rankdata(response) / len(response)
+            response_of_removed[measure] = float(shares[removed].mean())
+        if path.values is not None:
+            correlation[measure] = float(spearmanr(response, path.values).statistic)
     return {
-        "response_of_removed": float(ranks[removed].mean()) if removed else None,
+        "response_of_removed": response_of_removed,
         "response_and_value": correlation,
         "steps": path.steps,
         "chosen": chosen,

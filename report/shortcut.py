@@ -39,9 +39,9 @@ def result_text(name, result, n_images):
         low, high = wilson(round(after * n_images), n_images)
         parts.append(f"{condition} {100 * after:.1f} ({100 * low:.1f} to {100 * high:.1f})")
     text = f"{name}, {result['steps'][result['chosen']]}: {', '.join(parts)}"
-    if result["response_of_removed"] is not None:
-        share = result["response_of_removed"]
-        text += f"; the removed respond to the mark more than {share:.0%} of all filters do"
+    if result["response_of_removed"]:
+        share = result["response_of_removed"]["margin"]
+        text += f"; the removed follow the mark more than {share:.0%} of all filters do"
     return text
 
 

@@ -1,14 +1,19 @@
 """shortcut.py: marks where they should be, a record of each repair, and going on."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import shortcut
+from datasets import normalise
+from filters.choosers import Subject
+from filters.coalitions import make_evaluator
 from filters.repairs import REPAIRS
 from report.shortcut import CONDITIONS, unpack_bits
+from tests.networks import Small, seeded
 
 QUICK = "--REPAIR_NAMES=gradient once;last-layer retraining"
 
@@ -114,6 +119,33 @@ def test_where_nobody_knew_of_the_mark(sets, monkeypatch):
     monkeypatch.setattr(shortcut, "AGREEMENT", 1.0)
     values = shortcut.load_sets().values
     assert (marks_of(values) == values.label.numpy()).all()
+
+
+def test_responses_are_of_outputs_and_of_margins(sets, monkeypatch):
+    """Against a forward hook, and against gradients of one image at a time."""
+    network = seeded(Small).eval()
+    evaluator = make_evaluator(network, 32)
+    fills = torch.linspace(0, 1, 9)
+    subject = Subject(network, evaluator, fills, sets.values, sets.values, "accuracy", None)
+    few = {name: data.take(slice(5)) for name, data in sets.report.items()}
+    responses = shortcut.mark_responses(subject, replace(sets, report=few))
+    same, inverted = (normalise(few[name].images, "cpu") for name in ("same", "inverted"))
+    outputs = torch.relu(network.first(same)) - torch.relu(network.first(inverted))
+    n_first = network.first.out_channels
+    expected = outputs.abs().mean((0, 2, 3)).detach()
+    np.testing.assert_allclose(responses["output"][:n_first], expected, rtol=1e-5)
+    total = 0
+    for label, *pair in zip(few["same"].label, same, inverted):
+        added = []
+        for image in pair:
+            first = torch.relu(network.first(image[None])).detach().requires_grad_()
+            logits = network.head(torch.relu(network.second(first))).mean((2, 3))[0]
+            rest = logits[torch.arange(3) != label].max()
+            gradient = torch.autograd.grad(logits[label] - rest, first)[0]
+            above = first.detach() - fills[:n_first, None, None]
+            added.append((gradient * above).sum((0, 2, 3)))
+        total = total + (added[1] - added[0]).abs()
+    np.testing.assert_allclose(responses["margin"][:n_first], total / 5, rtol=1e-4)
 
 
 def test_constants_are_settled_on_training_images(sets, monkeypatch):

@@ -57,7 +57,9 @@ def shortcut_frame(folder):
         names = ("task", "mark", "strength", "images", "agreement", "draw", "seed")
         shared = {name: run[name] for name in names}
         name = CEILING if run["erased"] else NO_REPAIR
-        rows.append({**shared, "repair": name, "right": _unpack(record["right"], record)})
+        right = _unpack(record["right"], record)
+        nothing = {"response_of_removed": {}, "response_and_value": {}}
+        rows.append({**shared, **nothing, "repair": name, "right": right})
         for repair, result in record["repairs"].items():
             taken = ("chosen", "steps", "removed", "response_of_removed", "response_and_value")
             row = {key: result[key] for key in taken}
@@ -173,20 +175,25 @@ def shortcut_truth_table(folder):
     for strength in _strengths(frame):
         for repair in TRAINS:
             chosen = select(frame, **MAIN, strength=strength, repair=repair)
-            if len(chosen) and chosen["response_of_removed"].notna().any():
-                cells = [f"{100 * x:.0f}" for x in _mean_and_range(chosen["response_of_removed"])]
-                correlation = NONE
-                if chosen["response_and_value"].notna().any():
-                    mean, low, high = _mean_and_range(chosen["response_and_value"])
-                    correlation = f"{mean:.2f} ({low:.2f} to {high:.2f})"
-                precision = "{} ({} to {})".format(*cells)
-                rows.append([f"{strength:g}", repair, _chosen_text(chosen), precision, correlation])
-    header = ["P", "repair", "filters removed", "filters that respond less than those, %"]
-    return markdown_table([*header, "rank correlation of values and responses"], rows)
+            if any(chosen["response_of_removed"]):  # those of no repair are not there
+                cells = [f"{strength:g}", repair, _chosen_text(chosen)]
+                for measure in ("output", "margin"):
+                    cells.append(_mean_and_range(chosen["response_of_removed"], measure, 100, 0))
+                    cells.append(_mean_and_range(chosen["response_and_value"], measure, 1, 2))
+                rows.append(cells)
+    header = ["P", "repair", "filters removed"]
+    for name in ("output", "part in the margin"):
+        header += [f"{name}: filters that follow the mark less, %", "rank correlation with values"]
+    return markdown_table(header, rows)
 
 
-def _mean_and_range(column):
-    return column.mean(), column.min(), column.max()
+def _mean_and_range(column, measure, scale, digits):
+    """Mean and range over trainings of one entry of a column of dicts: "90 (88 to 93)"."""
+    if not all(measure in entry for entry in column):
+        return NONE
+    values = [scale * entry[measure] for entry in column]
+    mean, low, high = (f"{x:.{digits}f}" for x in (np.mean(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})"
 
 
 def shortcut_few_table(folder):

@@ -25,8 +25,8 @@ def result(inverted, chosen=2, removed=(4, 1, 3)):
         "chosen": chosen,
         "steps": ["0 filters removed", "1 filters removed", "2 filters removed"],
         "removed": list(removed),
-        "response_of_removed": 0.9 if removed else None,
-        "response_and_value": -0.5 if removed else None,
+        "response_of_removed": {"output": 0.4, "margin": 0.9} if removed else {},
+        "response_and_value": {"output": 0.1, "margin": -0.5} if removed else {},
         "accuracy": {name: [0.1, 0.5, 0.75] for name in CONDITIONS},
         "right": right,
         "seconds": {"repair": 7.2},
@@ -116,7 +116,8 @@ def test_other_marks_have_a_table_of_their_own(folder):
 
 def test_the_truth(folder):
     row = row_of(table_shortcut.shortcut_truth_table(folder), "1", "gradient anew")
-    assert row[3:] == ["90 (90 to 90)", "-0.50 (-0.50 to -0.50)"]
+    assert row[3:5] == ["40 (40 to 40)", "0.10 (0.10 to 0.10)"]
+    assert row[5:] == ["90 (90 to 90)", "-0.50 (-0.50 to -0.50)"]
 
 
 def test_a_paired_change():

@@ -69,6 +69,7 @@ TUNING_RATES = (1e-4, 3e-4, 1e-3)  # learning rates tried; the head alone has te
 FOLDS = 4  # of the cross-validation
 # the report
 CHOOSING = 1000  # training images that nothing is trained on, to settle constants with
+CURVES = True  # after every step; False: only where a repair stops, which takes less time
 OPEN_REPORT = True  # False: report on these, as long as anything is still to be settled
 # -----------------------------------------------------------------------------
 
@@ -263,7 +264,8 @@ def mark_responses(subject, sets):
 def evaluate_repair(name, subject, sets, responses):
     """What a repair comes to, a dict: its steps, the chosen one, accuracies of each condition.
 
-    And which images are right at the chosen step, packed by `pack_bits`; and whether the filters
+    Accuracies are of all steps, or with CURVES=False of the chosen one, None for the others. And
+    which images are right at the chosen step, packed by `pack_bits`; and whether the filters
     that it removes respond to the mark, by each measure of `mark_responses`: the share of all
     filters that respond less, on average over those removed at the chosen step (0.5: no better
     than chance), and the rank correlation of responses with values, -1 if the lowest respond most.
@@ -275,11 +277,13 @@ def evaluate_repair(name, subject, sets, responses):
     tuned = time.time()
     path = REPAIRS[name](subject, budget)
     seconds = {"cross-validation": tuned - started, "repair": time.time() - tuned}
+    numbers = list(range(len(path.steps))) if CURVES else [chosen]
     accuracy, answers = {}, {}
     for condition, data in sets.report.items():
-        right = path.logits(data.images).argmax(-1) == data.label.numpy()
-        accuracy[condition] = right.mean(-1).tolist()
-        answers[condition] = pack_bits(right[chosen])
+        right = path.logits(data.images, numbers).argmax(-1) == data.label.numpy()
+        shares = dict(zip(numbers, right.mean(-1).tolist()))
+        accuracy[condition] = [shares.get(number) for number in range(len(path.steps))]
+        answers[condition] = pack_bits(right[numbers.index(chosen)])
     removed, response_of_removed, correlation = path.removed[:chosen], {}, {}
     for measure, response in responses.items():
         if removed:

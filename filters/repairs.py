@@ -59,7 +59,8 @@ class RepairPath:
 
     Attributes:
         steps: list of str, what each network is, such as "3 filters removed".
-        logits: function of (N, 3, S, S) uint8 images -> (steps, N, classes) float32.
+        logits: function of (N, 3, S, S) uint8 images and of numbers of steps (list of int; None:
+            all) -> (len(numbers), N, classes) float32.
         removed: list of int, the filters that go, the first to go first; empty for other repairs.
         values: (n_filters,) float, what they were chosen by, if that was one value of each; the
             lowest go first. None for other repairs.
@@ -81,12 +82,13 @@ def removal_path(subject, order, max_removed):
     for step, number in enumerate(order, 1):
         keep[step:, number] = False
 
-    def logits(images):
-        bar = tqdm(total=len(keep) * len(images), desc="scores", unit=" images", leave=False)
+    def logits(images, numbers=None):
+        rows = keep if numbers is None else keep[np.minimum(numbers, len(order))]
+        bar = tqdm(total=len(rows) * len(images), desc="scores", unit=" images", leave=False)
         with bar:
-            arguments = (images, keep, torch.Tensor.float, bar, WHOLE_BATCH)
+            arguments = (images, rows, torch.Tensor.float, bar, WHOLE_BATCH)
             scores = score_images(subject.evaluator, subject.fills, *arguments)
-        return _as_long(scores, max_removed + 1)
+        return scores if numbers is not None else _as_long(scores, max_removed + 1)
 
     steps = [f"{number} filters removed" for number in range(len(keep))]
     return RepairPath(_as_long(steps, max_removed + 1), logits, order)
@@ -245,10 +247,10 @@ def fine_tuned(head):
             steps += [f"{epoch + 1} epochs at {rate:g}" for epoch in range(budget.epochs)]
         network = copy.deepcopy(subject.network)
 
-        def logits(images):
+        def logits(images, numbers=None):
             scores = []
-            for state in states:
-                network.load_state_dict(state)
+            for number in range(len(states)) if numbers is None else numbers:
+                network.load_state_dict(states[number])
                 scores.append(network_logits(network, images, subject.evaluator.device))
             return np.stack(scores)
 
@@ -276,9 +278,9 @@ def shifted_thresholds(subject, budget):
 
     shifts = minimize(surprise, np.zeros(before.shape[1])).x.astype(np.float32)
 
-    def logits(images):
+    def logits(images, numbers=(0, 1)):
         scores = network_logits(subject.network, images, device)
-        return np.stack([scores, scores + shifts])
+        return np.stack([scores + number * shifts for number in numbers])
 
     return RepairPath(["as it was", "logits shifted"], logits, [])
 
@@ -297,10 +299,11 @@ def retrained_last_layer(subject, budget):
         heads.append(head.fit((features - mean) / scale, subject.data.label.numpy()))
     n_classes = network_logits(network, subject.data.images[:1], device).shape[1]
 
-    def logits(images):
+    def logits(images, numbers=None):
         inputs = (head_inputs(network, images, device) - mean) / scale
         scores = [network_logits(network, images, device)]
-        return np.stack(scores + [_spread(head, inputs, n_classes) for head in heads])
+        scores += [_spread(head, inputs, n_classes) for head in heads]
+        return np.stack(scores if numbers is None else [scores[number] for number in numbers])
 
     return RepairPath(["as it was", *(f"C = {penalty:g}" for penalty in PENALTIES)], logits, [])
 

@@ -92,7 +92,7 @@ def _draw_path(axis, record):
         (name, result) for name, result in record["repairs"].items() if result["removed"]
     )
     for (condition, label), line in zip(CONDITIONS.items(), panels.LINES):
-        accuracy = 100 * np.array(result["accuracy"][condition])
+        accuracy = 100 * np.array(result["accuracy"][condition], dtype=float)
         axis.plot(accuracy, line, label=label)
     panels.mark_chosen(axis, result["chosen"])
     axis.set(xlabel=f"filters removed ({name})", ylabel="accuracy, %", ylim=(-3, 103))
@@ -103,11 +103,11 @@ def _draw_path(axis, record):
 def _draw_repairs(axis, record):
     """Accuracy of all repairs with the mark inverted and absent, with 95 % intervals."""
     repairs, n_images = record["repairs"], record["images"]
-    first = next(iter(repairs.values()))["accuracy"]
     scores = []
-    for accuracy, chosen in [(first, 0), *((x["accuracy"], x["chosen"]) for x in repairs.values())]:
-        values = [accuracy[condition][chosen] for condition in ("inverted", "absent")]
-        scores.append([(value, *wilson(round(value * n_images), n_images)) for value in values])
+    for answers in [record["right"], *(result["right"] for result in repairs.values())]:
+        packed = (answers[condition] for condition in ("inverted", "absent"))
+        hits = [unpack_bits(text, n_images).sum() for text in packed]
+        scores.append([(number / n_images, *wilson(number, n_images)) for number in hits])
     _draw_intervals(axis, ["no repair", *repairs], np.array(scores))
 
 

@@ -1,6 +1,7 @@
 """shortcut.py: marks where they should be, a record of each repair, and going on."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,23 @@ def test_it_goes_on_with_the_next_repair(run, tmp_path, toy):
     result = run("shortcut.py", QUICK, "--DRAW=1", cwd=tmp_path)
     assert result.returncode == 2 and "another run (DRAW, images differ)" in result.stderr
     assert json.loads(path.read_text()) == again
+
+
+def test_without_curves_the_chosen_steps_are_the_same(run, spoiled, tmp_path):
+    (tmp_path / "cur_records").mkdir()
+    shutil.copy(spoiled / "cur_records/shortcut.pth", tmp_path / "cur_records")
+    assert run("shortcut.py", QUICK, "--CURVES=False", cwd=tmp_path).returncode == 0
+    record, whole = (
+        json.loads((folder / "cur_records/shortcut.json").read_text())
+        for folder in (tmp_path, spoiled)
+    )
+    assert record["repairs"]
+    for name, result in record["repairs"].items():
+        assert result["right"] == whole["repairs"][name]["right"]
+        for condition, accuracy in result["accuracy"].items():
+            chosen = result["chosen"]
+            assert accuracy[chosen] == whole["repairs"][name]["accuracy"][condition][chosen]
+            assert accuracy.count(None) == len(result["steps"]) - 1
 
 
 @pytest.fixture

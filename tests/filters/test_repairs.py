@@ -47,6 +47,8 @@ def test_every_repair_conforms(subject, name):
     logits = path.logits(images)
     assert logits.shape == (len(path.steps), 7, 3) and logits.dtype == np.float32
     np.testing.assert_allclose(logits[0], whole_logits(subject, images), atol=1e-5)
+    numbers = [len(path.steps) - 1, 1]
+    np.testing.assert_array_equal(path.logits(images, numbers), logits[numbers])
     assert len(set(path.removed)) == len(path.removed) <= BUDGET.max_removed
     for key, value in subject.network.state_dict().items():
         assert torch.equal(value, before[key])

@@ -30,12 +30,13 @@ from common.settings import (
     TASK,
     WEIGHTS,
     InputError,
+    list_names,
 )
 
 import numpy as np
 from tqdm import tqdm
 
-from report.summary import list_names, progress_text, summary_lines, verdict
+from report.summary import progress_text, summary_lines, verdict
 from report.values import RUN_CONSTANTS, highest_filters, load_stages, save_stages, save_tables
 from shapley import tmab_shapley
 from shapley.intervals import BOUNDS

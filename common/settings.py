@@ -147,6 +147,13 @@ def format_value(value):
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
+def list_names(names, limit=5):
+    """Names as text, the first of many: "a, b, c and 9 more"."""
+    names = list(names)
+    text = ", ".join(map(str, names[:limit])) or "nothing"
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
 def _set_records_dir(namespace, arguments):
     """Keep the default folder for records of faces; other tasks get a folder of their own."""
     task, default = namespace.get("TASK", TASK), namespace.get("RECORDS_DIR") == RECORDS_DIR

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from common import settings
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from datasets import Images, normalise
 from filters.adversaries import adversarial_pairs
 from filters.coalitions import Coalitions, make_evaluator
 from filters.masked import MaskedForwards
-from readers.files import list_names
 
 CHECKED = 512  # images that a network must classify no worse than chance, evenly spaced
 STANDARD_ERRORS = 3  # by which accuracy must be off before a network is refused

@@ -13,11 +13,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import torch
-
-from readers.files import list_names
 
 DEEPEST_WRAPPER = 4  # dicts and lists inside each other that are searched for weights
 # Entries that a network of ours does without: auxiliary heads of inception_v3 and googlenet, and

@@ -2,7 +2,7 @@
 
 import os
 
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from readers.files import (
     find_splits,
     list_contents,
     list_images,
-    list_names,
     require_folder,
     require_images,
 )

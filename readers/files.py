@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import pandas as pd
 
@@ -121,13 +121,6 @@ def describe(counts):
     parts = [f"{sum(endings.values())} of other kinds ({listed})"] if endings else []
     parts += [f"{counts[HIDDEN]} {HIDDEN}"] if counts[HIDDEN] else []
     return " and ".join(parts) or "nothing"
-
-
-def list_names(names, limit=5):
-    """Some names as text, the first of many: "a, b, c and 9 more"."""
-    names = list(names)
-    text = ", ".join(map(str, names[:limit])) or "nothing"
-    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
 # ----------------------------------------------------------------------------- parts of the data

@@ -6,11 +6,11 @@ import unicodedata
 from collections import Counter
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 
-from readers.files import describe, find_splits, list_contents, list_names, list_tree, names_split
+from readers.files import describe, find_splits, list_contents, list_tree, names_split
 from readers.images import decode_images, without_groups
 
 # Side of the centred square that is used, as a share of an image's shorter side; torchvision's.

@@ -8,11 +8,10 @@ import re
 from collections import Counter
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import pandas as pd
 
-from readers.files import list_names
 from readers.pixels import IMAGE_ENDINGS
 
 SEPARATORS = (",", ";", "\t", "|", r"\s+")  # the last: blanks, as in CelebA's own .txt files

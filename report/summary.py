@@ -1,5 +1,7 @@
 """What a run of mab.py found, in words: its progress line, its last lines, its verdict."""
 
+from common.settings import list_names
+
 import numpy as np
 
 from report.values import projected_rounds, signs
@@ -7,11 +9,6 @@ from shapley.estimate import clipped_share, largest_shift, reliability, truncate
 from shapley.intervals import BOUNDS, tied_filters
 
 NAMED = 5  # filters that a line names
-
-
-def list_names(names, most):
-    """The first `most` of several names, with commas between: "a, b, ..."."""
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
 
 
 def progress_text(stages, n_stages, pace):

@@ -10,6 +10,7 @@ from common.settings import (
     apply_arguments,
     constants_of,
     format_value,
+    list_names,
     require,
     usage,
     weights_path,
@@ -126,6 +127,18 @@ def test_usage_lists_constants_with_their_values(namespace):
 
 def test_values_are_shown_as_they_are_given():
     assert [format_value(value) for value in ((1, 2.5), "x", 3)] == ["1,2.5", "x", 3]
+
+
+def test_lists_of_names():
+    names = ["a", "b", "c"]
+    assert [list_names(names, limit) for limit in (1, 2, 3, 4)] == [
+        "a and 2 more",
+        "a, b and 1 more",
+        "a, b, c",
+        "a, b, c",
+    ]
+    assert list_names([]) == "nothing" and list_names(range(7)) == "0, 1, 2, 3, 4 and 2 more"
+    assert list_names(name for name in names) == "a, b, c"
 
 
 def test_the_network_lies_beside_the_scripts_or_with_its_records():

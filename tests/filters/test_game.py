@@ -1,7 +1,7 @@
 """Loading network and images, and the checks that they are those of an earlier run."""
 
 from common import settings
-from common.settings import InputError, constants_of
+from common.settings import InputError, constants_of, list_names
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ import datasets
 import model
 from filters.game import _suspicion, check_outputs, load_game
 from filters.measures import MEASURES
-from readers.files import list_names
 from tests.damage import check_message
 
 CPU = torch.device("cpu")

@@ -336,4 +336,4 @@ class Search:
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"), resumes=True)
+    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"), resumes="mab.npz")

@@ -332,4 +332,4 @@ def draw(record, subject, sets):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="shortcut.pth")

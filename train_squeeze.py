@@ -207,4 +207,4 @@ def evaluate(network, evaluated, device):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="train_state.pth")

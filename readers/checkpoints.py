@@ -26,6 +26,13 @@ ANEW = "give another file, or make it anew"
 # Keys under which a checkpoint may name its classes, as a list, or as names or places in a dict.
 NAMING = ("classes", "class_names", "class_to_idx", "label2id", "idx_to_class", "id2label")
 NAMED = 3  # names that a message gives of a longer list
+# How the parts of one weight are named where it is computed from them, and by what.
+COMPUTED = {
+    r"\.parametrizations\.\w+\.": "torch.nn.utils.parametrize",
+    r"_(orig|u)$": "torch.nn.utils.spectral_norm",
+    r"_[gv]$": "torch.nn.utils.weight_norm",
+}
+QUANTISED = re.compile(r"(.*\.)?(zero_point|_packed_params|SCB|qweight|weight_packed)$")
 
 # ----------------------------------------------------------------------------- opening
 
@@ -154,9 +161,11 @@ def fit_weights(content, own, head, arch, path):
     if best is None:
         raise InputError(f"{path} does not fit {arch}: {_contrast(content, own)}")
     weights, used, tensors = best.weights, best.used, best.tensors
+    _check_kinds(tensors, own, path)
     missing = [name for name in own if name not in weights and name not in in_head]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
+        _check_computed(missing[0], tensors, path)
         raise _unfit(path, arch, f"it has no {list_names(missing, NAMED)}")
     for name, value in weights.items():
         if value.shape != own[name].shape and name not in in_head:
@@ -166,6 +175,9 @@ def fit_weights(content, own, head, arch, path):
             raise _unfit(path, arch, f"{name} holds {str(value.dtype).removeprefix('torch.')}")
     _check_extra([name for name in tensors if name not in used], best.prefix, arch, path)
     check_finite({name: value.to(own[name].dtype) for name, value in weights.items()}, path)
+    if best.pruned:
+        count = len(best.pruned)
+        note(f"{path}: {count} pruned weights are taken as weight_orig * weight_mask")
     return weights
 
 
@@ -173,7 +185,7 @@ class _Candidate:
     """A dict of tensors that may be a network's weights, under one prefix."""
 
     def __init__(self, where, tensors, prefix, own):
-        self.where, self.tensors, self.prefix = where, tensors, prefix
+        self.where, self.prefix, self.tensors = where, prefix, tensors
         self.weights, self.used = {}, set()  # by the network's names; and the names in the file
         self.take(prefix, own)
         self.full = len(self.weights)
@@ -206,10 +218,12 @@ def _candidates(content, own):
     """Every dict of tensors in a checkpoint, under each prefix that fits any of the names."""
     candidates = []
     for where, tensors in _tensor_dicts(content):
-        prefixes = Counter()
+        prefixes, pruned = Counter(), _fold_pruned(tensors)
         for name in own:
             prefixes.update(key[: -len(name)] for key in tensors if _ends(key, name))
-        candidates += [_Candidate(where, tensors, prefix, own) for prefix in prefixes]
+        for prefix in prefixes:
+            candidates.append(_Candidate(where, tensors, prefix, own))
+            candidates[-1].pruned = pruned & candidates[-1].used
     return candidates
 
 
@@ -227,6 +241,18 @@ def _tensor_dicts(content, where="", depth=0):
             yield from _tensor_dicts(value, f"{where}.{key}" if where else str(key), depth + 1)
     if tensors:
         yield where, tensors
+
+
+def _fold_pruned(tensors):
+    """Put NAME in the place of each pair NAME_orig, NAME_mask, and return these names, a set.
+
+    The pairs are what torch.nn.utils.prune leaves until prune.remove is called.
+    """
+    names = {key.removesuffix("_orig") for key in tensors if key.endswith("_orig")}
+    pruned = {name for name in names if f"{name}_mask" in tensors and name not in tensors}
+    for name in pruned:
+        tensors[name] = tensors.pop(f"{name}_orig") * tensors.pop(f"{name}_mask")
+    return pruned
 
 
 def _choose(candidates, own, path):
@@ -256,6 +282,38 @@ def _choose(candidates, own, path):
         note(f"{path}: the weights of {plain[0].name()} are used, not {unused}")
         return plain[0]
     return distinct[0]
+
+
+def _check_kinds(tensors, own, path):
+    """Refuse quantised and complex weights by what they are. Raises InputError."""
+    for key, value in tensors.items():
+        dtype = str(value.dtype).removeprefix("torch.")
+        fits_integer = any(_ends(key, name) and not own[name].is_floating_point() for name in own)
+        integer = not value.is_floating_point() and not value.is_complex()
+        is_weight = any(_ends(key, name) for name in own) and not fits_integer
+        if value.is_quantized or QUANTISED.match(key) or (is_weight and integer and value.ndim > 1):
+            raise InputError(
+                f"{path} holds the weights of a quantised network ({key} is {dtype}), in which "
+                "filters cannot be removed; give those of before it was quantised, in float32"
+            )
+        if value.is_complex():
+            raise InputError(
+                f"{path} holds complex numbers ({key} is {dtype}), which no network here has; give "
+                "a checkpoint of real weights"
+            )
+
+
+def _check_computed(name, tensors, path):
+    """Say so if a weight that is missing would have to be computed from others."""
+    stem = name.rpartition(".")[0]
+    for key in tensors:
+        for pattern, maker in COMPUTED.items():
+            if f"{stem}." in f"{key}." and re.search(pattern, key):
+                raise InputError(
+                    f"{path} holds {key} in place of {name}: {maker} computes that weight. Remove "
+                    "it where the file was made (remove_spectral_norm, remove_weight_norm, "
+                    "remove_parametrizations), save network.state_dict() again, and give that"
+                )
 
 
 def _check_extra(names, prefix, arch, path):

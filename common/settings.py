@@ -48,6 +48,7 @@ EARLIER = ("TASK", "DATA_DIR", "IMAGE_SIZE", "CELEBA_FRAME", "FAIRFACE_FRAME")
 EARLIER += ("ARCH", "WEIGHTS", "NORMALISATION")
 EVERYWHERE = ("CACHE_DIR",)  # constants of every script, which readers take from here
 TASKS = ("faces", "celeba", "mnist", "folder", "adult", "compas")  # the last two: of income.py
+GIVEN = set()  # names of the constants on the command line
 SMALLEST_IMAGE = 32  # pixels; below, nothing remains behind the last pooling layer
 
 
@@ -78,9 +79,11 @@ def run(main, namespace, earlier=(), resumes=""):
             print(usage(namespace))
             return
         apply_arguments(namespace, arguments)
-        _set_records_dir(namespace, arguments)
+        GIVEN.clear()
+        GIVEN.update(argument.removeprefix("--").partition("=")[0] for argument in arguments)
+        _set_records_dir(namespace)
         if earlier:
-            _take_earlier(namespace, arguments, earlier)
+            _take_earlier(namespace, earlier)
         _check_shared(namespace)
         with _own_folder(namespace):
             main()
@@ -157,21 +160,19 @@ def list_names(names, limit=5):
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
-def _set_records_dir(namespace, arguments):
+def _set_records_dir(namespace):
     """Keep the default folder for records of faces; other tasks get a folder of their own."""
     task, default = namespace.get("TASK", TASK), namespace.get("RECORDS_DIR") == RECORDS_DIR
-    given = any(argument.startswith("--RECORDS_DIR=") for argument in arguments)
-    if default and not given and task != "faces":
+    if default and "RECORDS_DIR" not in GIVEN and task != "faces":
         arch = re.sub(r"[^\w.-]+", "_", namespace.get("ARCH", ARCH))
         namespace["RECORDS_DIR"] = f"records/{task}_{arch}"
 
 
-def _take_earlier(namespace, arguments, scripts):
+def _take_earlier(namespace, scripts):
     """Set the constants EARLIER that are not given to those of a script that has run before.
 
     Says so in one line. Raises InputError if the weights that it had are gone.
     """
-    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
     for script in scripts:
         path = f"{namespace['RECORDS_DIR']}/{script.removesuffix('.py')}.json"
         taken = {}
@@ -180,7 +181,7 @@ def _take_earlier(namespace, arguments, scripts):
             continue
         for name, value in recorded.items():
             value = tuple(value) if isinstance(value, list) else value
-            usable = name in EARLIER and name not in given and name in namespace
+            usable = name in EARLIER and name not in GIVEN and name in namespace
             if usable and type(value) is type(namespace[name]) and value != namespace[name]:
                 taken[name] = value
         if script == "train_squeeze.py":

@@ -65,13 +65,14 @@ def summary_lines(stages, names, players, which, records_dir):
     return lines
 
 
-def verdict(state, run, seconds):
+def verdict(state, run, seconds, doubt=""):
     """What a run proved about the set of interest, in one line.
 
     Args:
         state: Estimate.
         run: dict, its settings.
         seconds: float, that it took.
+        doubt: str, why the network may be unfit; "" if nothing is known.
     """
     k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
     bound, probability = BOUNDS[run["BOUND"]], f"{1 - run['DELTA']:g}"
@@ -84,6 +85,8 @@ def verdict(state, run, seconds):
         reason = "no removal changed V"
         if truncated_share(state) == 1:
             reason = "V of the whole network is below TRUNCATION: give a lower one"
+        if doubt:
+            reason = f"{reason}; {doubt}"
         return f"All values are 0, since {reason}. No set of {k} stands out."
     if state.decided:
         extreme = which.replace("est", "er")

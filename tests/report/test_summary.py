@@ -156,6 +156,13 @@ def test_ends_with_nothing_but_zeros(eps):
     assert line == "All values are 0, since no removal changed V. No set of 2 stands out."
 
 
+def test_nothing_but_zeros_of_a_network_at_chance():
+    state = ending([0, 0, 0, 0, 0], max_rounds=10)[0]
+    line = verdict(state, RUN, 1.0, "the network is at chance (causes)")
+    reason = "no removal changed V; the network is at chance (causes)"
+    assert line == f"All values are 0, since {reason}. No set of {RUN['TOP_K']} stands out."
+
+
 def test_ends_with_everything_truncated():
     line = ending([0.1, 0.1, 0.1, 0.1], truncation=0.9, max_rounds=5)[1]
     assert line == (

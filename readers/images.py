@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from readers.pixels import DECODING, FORMATS, read_rgb
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
+LFS_POINTER = b"version https://git-lfs"  # how a file begins that stands for one in Git LFS
+LFS_REASON = "it is a pointer of Git LFS, not the image itself"
 CHUNK = 1024  # images in memory at once while decoding, should the disk be slow
 
 
@@ -85,11 +88,32 @@ def _cannot_decode(path, error):
     if os.path.islink(path) and not os.path.exists(path):
         reason = f"it is a link to {os.readlink(path)}, which does not exist"
     elif isinstance(error, UnidentifiedImageError):
-        reason = f"none of the formats that are read: {', '.join(FORMATS)}"
-        if os.path.getsize(path) == 0:
-            reason = "the file is empty"
-    fix = "replace it, or take out the file and its row"
+        reason = _describe_content(path)
+    fix = "replace it, or take it out (with its row, where a label file has one)"
+    if reason == LFS_REASON:
+        fix = "run git lfs pull where the images are from, to get them"
     return InputError(f"{path} cannot be decoded ({reason}); {fix}")
+
+
+def _describe_content(path):
+    """What a file holds that is none of the images that are read."""
+    with open(path, "rb") as file:
+        start = file.read(200)
+    if not start:
+        return "the file is empty"
+    text, kind = start.lstrip(b"\xef\xbb\xbf \t\r\n"), ""
+    if start.startswith(LFS_POINTER):
+        return LFS_REASON
+    if re.match(rb"<!doctype html|<html|<head|<body", text, re.IGNORECASE):
+        kind = "a web page, as a download that failed leaves behind"
+    elif text.startswith((b"<svg", b"<?xml")):
+        kind = "XML, such as an SVG drawing"
+    elif start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"mif", b"hev"):
+        kind = "a HEIC photo"
+    elif all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
+        kind = f'text that begins with "{" ".join(start.decode().split())[:40]}"'
+    known = f"none of the formats that are read: {', '.join(FORMATS)}"
+    return f"it is {kind}, {known}" if kind else known
 
 
 def decode_images(name, paths, image_size, frame):

@@ -67,7 +67,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--width", type=int, default=5)
 width = parser.parse_args().width
 from torch import nn
-{more}
+{top}
 def build(num_classes):
     {first}
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
@@ -183,14 +183,14 @@ def test_a_file_that_is_no_python(own):
 def test_a_file_that_parses_arguments(own, monkeypatch):
     """It sees none: those of the script are not meant for it."""
     with open(own, "w") as file:
-        file.write(OTHERS.format(more="", first="pass"))
+        file.write(OTHERS.format(top="", first="pass"))
     monkeypatch.setattr(sys, "argv", ["mab.py", "--TASK=folder", "--width=7"])
     assert model.build(f"{own}:build", "none", 32)[0].out_channels == 5
     assert sys.argv == ["mab.py", "--TASK=folder", "--width=7"]
 
 
 @pytest.mark.parametrize(
-    "more, first, words",
+    "top, first, words",
     [
         ("parser.add_argument('data'); parser.parse_args()", "pass", ["ends the program, with 2"]),
         ("sys.exit('no GPU')", "pass", ["ends the program, with 'no GPU'", "__main__"]),
@@ -202,9 +202,9 @@ def test_a_file_that_parses_arguments(own, monkeypatch):
         ("import sys; getattr(sys.modules[__name__], 'x')", "pass", ["module '", "my_model.py'"]),
     ],
 )
-def test_a_file_that_fails_when_it_is_loaded(own, more, first, words, capsys):
+def test_a_file_that_fails_when_it_is_loaded(own, top, first, words, capsys):
     with open(own, "w") as file:
-        file.write(OTHERS.format(more=more, first=first))
+        file.write(OTHERS.format(top=top, first=first))
     with pytest.raises(InputError) as refusal:
         model.build(f"{own}:build", "none", 32)
     check_message(str(refusal.value), f"{own}:build", *words)

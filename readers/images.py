@@ -51,6 +51,43 @@ def without_groups(images, label):
     return Images(images, torch.from_numpy(label.astype(np.int64)), no_group)
 
 
+def note_copies(sets):
+    """Say how many images of a set are exact copies, pixel by pixel, of images in an earlier one.
+
+    Args:
+        sets: {name: Images}, as a message calls them: "for the values".
+
+    Raises:
+        InputError: all images of a set are copies of images in one of the others.
+    """
+    labels = {}  # name -> hash -> label
+    for name, data in sets.items():
+        own = labels[name] = {}
+        for image, label in zip(data.images, data.label.tolist()):
+            pixels = image.permute(1, 2, 0).numpy().tobytes()
+            own[hashlib.blake2b(pixels, digest_size=16).digest()] = label
+        for earlier in list(labels)[:-1]:
+            _compare_sets(name, earlier, own, labels[earlier])
+
+
+def _compare_sets(name, earlier, own, known):
+    """As note_copies, of two sets: {hash: label}."""
+    copies = own.keys() & known.keys()
+    if not copies:
+        return
+    if len(copies) == len(own):
+        raise InputError(
+            f"all images {name} are copies of images {earlier}, so they cannot show what holds on "
+            "others; put other images there"
+        )
+    other_label = sum(own[key] != known[key] for key in copies)
+    labelled = f", {other_label} of them with another label" if other_label else ""
+    note(
+        f"{len(copies)} of the {len(own)} different images {name} are copies of images {earlier}"
+        f"{labelled}: scores on them say less about others"
+    )
+
+
 def read_image(path, image_size, frame):
     """The part of an image file inside `frame`, (S, S, 3) uint8.
 

@@ -6,6 +6,7 @@ other things (`state_dict`, `model`, `net`, `ema`, ...), under any prefix (`modu
 takes: tensors and plain values.
 """
 
+import os
 import re
 import warnings
 import zipfile
@@ -25,6 +26,13 @@ AVERAGED = re.compile(r"ema|swa|average", re.IGNORECASE)  # names of averaged we
 ANEW = "give another file, or make it anew"
 # Keys under which a checkpoint may name its classes, as a list, or as names or places in a dict.
 NAMING = ("classes", "class_names", "class_to_idx", "label2id", "idx_to_class", "id2label")
+OTHER_FILES = {  # what a file is that begins so
+    "an HDF5 file, as of Keras": b"\x89HDF",
+    "an ONNX file, it seems": tuple(bytes([8, version, 18]) for version in range(3, 14)),
+    "a compressed archive": (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
+    "GGUF": b"GGUF",
+    "an image": (b"\x89PNG", b"\xff\xd8\xff"),
+}
 NAMED = 3  # names that a message gives of a longer list
 # How the parts of one weight are named where it is computed from them, and by what.
 COMPUTED = {
@@ -71,12 +79,20 @@ def _is_safetensors(path):
 
 def _explain(path, error):
     """What is wrong with a file that cannot be opened, and what to do."""
+    if os.path.isdir(path):
+        holds = list_names(sorted(os.listdir(path)), NAMED)
+        return f"cannot be read (it is a folder, which holds {holds}); give another file"
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error}); give another file"
     with open(path, "rb") as file:
         start = file.read(60)
     if not start:
         return f"is empty; {ANEW}"
+    for kind, starts in OTHER_FILES.items():
+        if start.startswith(starts):
+            return f"is {kind}, no checkpoint; give what torch.save wrote, or safetensors"
+    if _is_other_archive(path):
+        return "is a zip archive, not what torch.save wrote; unpack it, and give a file in it"
     if classes := _unsafe_classes(path, error):
         return (
             f"holds {list_names(classes, NAMED)} besides tensors and plain values. That is not "
@@ -101,6 +117,15 @@ def _unsafe_classes(path, error):
         return sorted(names, key=lambda name: (name.startswith("torch."), name))
     except Exception:  # an older format: the error names the first one
         return re.findall(r"GLOBAL (\w[\w.]*)", str(error))[:1]
+
+
+def _is_other_archive(path):
+    """Whether a file is a zip archive, but none of torch.save."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith("data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _is_torchscript(path):
@@ -288,6 +313,11 @@ def _check_kinds(tensors, own, path):
     """Refuse quantised and complex weights by what they are. Raises InputError."""
     for key, value in tensors.items():
         dtype = str(value.dtype).removeprefix("torch.")
+        if value.is_meta:
+            raise InputError(
+                f"{path} holds no values for {key}, only its shape (device meta); save the network "
+                "where it has its weights, and give that"
+            )
         fits_integer = any(_ends(key, name) and not own[name].is_floating_point() for name in own)
         integer = not value.is_floating_point() and not value.is_complex()
         is_weight = any(_ends(key, name) for name in own) and not fits_integer

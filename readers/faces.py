@@ -205,6 +205,9 @@ def fairface_table(data_dir):
     sources = {"val": ["report"], "train": ["values", "choose"]}
     if not os.path.exists(os.path.join(folder, "fairface_label_train.csv")):
         sources = {"val": ["values", "choose", "report"]}
+        if os.path.isdir(os.path.join(folder, "train")):
+            reason = "no fairface_label_train.csv, so train/ is left out"
+            note(f"{folder}: {reason}, and val/ is cut in three")
     tables = [_cut_sets(folder, source, purposes) for source, purposes in sources.items()]
     return pd.concat(tables, ignore_index=True)
 

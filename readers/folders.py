@@ -18,6 +18,7 @@ from readers.images import decode_images, without_groups
 CROP = 0.875
 # Names, in small letters, that say what files are, not what they show: images/ beside masks/.
 NO_CLASSES = {"image", "images", "img", "imgs", "jpegimages", "data", "dataset", "datasets"}
+NO_CLASSES |= {"unlabeled", "unlabelled", "unlabeled_images", "unlabelled_images"}
 
 
 def folder(data_dir, purpose, image_size):
@@ -190,8 +191,9 @@ def _list_classes(path, listing):
         left_out.update(ignored)
         deeper[name] = sum(os.path.dirname(image) != folder for image in classes[name])
         if not classes[name]:
+            holding = f"but {describe(ignored)}" if ignored else "the folder is empty"
             raise InputError(
-                f"{folder}: no images for this class, but {describe(ignored)}; add images (of "
+                f"{folder}: no images for this class, {holding}; add images (of "
                 "the formats in docs/records.md), or take the folder away"
             )
     _require_classes(path, classes, deeper)

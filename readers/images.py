@@ -52,7 +52,7 @@ def without_groups(images, label):
 
 
 def note_copies(sets):
-    """Say how many images of a set are exact copies, pixel by pixel, of images in an earlier one.
+    """Say how many images are exact copies, pixel by pixel, of others in their set or another.
 
     Args:
         sets: {name: Images}, as a message calls them: "for the values".
@@ -62,10 +62,17 @@ def note_copies(sets):
     """
     labels = {}  # name -> hash -> label
     for name, data in sets.items():
-        own = labels[name] = {}
+        own, contradicted = labels.setdefault(name, {}), set()
         for image, label in zip(data.images, data.label.tolist()):
             pixels = image.permute(1, 2, 0).numpy().tobytes()
-            own[hashlib.blake2b(pixels, digest_size=16).digest()] = label
+            key = hashlib.blake2b(pixels, digest_size=16).digest()
+            if own.setdefault(key, label) != label:
+                contradicted.add(key)
+        if copies := len(data.label) - len(own):
+            line = (
+                f"{copies} of the {len(data.label)} images {name} are copies of others among them"
+            )
+            note(f"{line}; {len(contradicted)} images are in two classes" if contradicted else line)
         for earlier in list(labels)[:-1]:
             _compare_sets(name, earlier, own, labels[earlier])
 

@@ -118,6 +118,14 @@ def _from_file(arch, n_classes):
         raise InputError(
             f"ARCH={arch}: {name} returns a {kind}; give one that returns an nn.Module"
         )
+    # torch.compile and DataParallel change how a network runs, not what it gives.
+    while hasattr(network, "_orig_mod") or isinstance(network, nn.DataParallel):
+        network = next(network.children())
+    if any(parameter.dim() > 4 for parameter in network.parameters()):
+        raise InputError(
+            f"ARCH={arch}: the network has weights of more than four axes, as of 3d convolutions; "
+            "give one for images"
+        )
     return network.float(), f"{arch} sha256 {digest}"
 
 

@@ -301,6 +301,37 @@ def test_files_that_are_something_else(tmp_path, content, words):
     check_message(str(refusal.value), str(path), words, "give another file")
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "is an HDF5 file, as of Keras, no checkpoint"),
+        (b"\x08\x07\x12\x07pytorch" + bytes(90), "is an ONNX file, it seems"),
+        (b"\x1f\x8b\x08" + bytes(90), "is a compressed archive"),
+        (b"GGUF\x03" + bytes(90), "is GGUF"),
+        (b"\xff\xd8\xff\xe0" + bytes(90), "is an image"),
+    ],
+)
+def test_files_of_other_programs_are_called_that(tmp_path, content, words):
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        open_checkpoint(str(path))
+    check_message(str(refusal.value), f"{path} {words}", "give what torch.save wrote")
+
+
+def test_a_zip_archive_and_a_folder(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="x.npz is a zip archive, .* unpack it"):
+        open_checkpoint(str(tmp_path / "x.npz"))
+    with pytest.raises(InputError, match="it is a folder, which holds x.npz.; give another file"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_weights_without_values():
+    with pytest.raises(InputError, match="x.pth holds no values for conv.weight, only its shape"):
+        read({"state_dict": STATE | {"conv.weight": STATE["conv.weight"].to("meta")}})
+
+
 @pytest.mark.parametrize("damage", [cut, JUNK])
 @pytest.mark.parametrize("save", [torch.save, save_file])
 def test_damaged_files(tmp_path, damage, save):

@@ -118,7 +118,7 @@ def test_fairface_is_cut_in_a_random_order_that_stays_the_same(toy):
     assert purposes == expected.tolist()
 
 
-def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path):
+def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path, notes):
     shutil.copytree(toy / "fairface", tmp_path / "fairface")
     (tmp_path / "fairface" / "fairface_label_train.csv").unlink()
     table = fairface_table(tmp_path)
@@ -126,6 +126,7 @@ def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path):
     assert used["path"].is_unique and used["path"].str.contains("/val/").all()
     assert (used.groupby(["purpose", "group"]).size() == 4).all()
     assert set(used["purpose"]) == {"values", "choose", "report"}
+    assert len(notes) == 1 and "no fairface_label_train.csv, so train/ is left out" in notes[0]
 
 
 def test_at_most_images_per_group(toy, monkeypatch):
@@ -379,8 +380,7 @@ def add_text_form(data, change=None):
     table = pd.read_csv(data / ATTRIBUTES)[["image_id", "Male"]]
     male = dict(zip(table["image_id"][::-1], table["Male"][::-1])) | (change or {})
     rows = [f"{name}  1 {value:2d}" for name, value in male.items()]
-    text = "\n".join([str(len(rows)), "Young Male", *rows, ""])
-    (data / "celeba/list_attr_celeba.txt").write_text(text)
+    (data / "celeba/list_attr_celeba.txt").write_text("\n".join(["6", "Young Male", *rows, ""]))
 
 
 def test_labels_in_two_forms_that_say_the_same(data, notes):

@@ -141,6 +141,7 @@ def make(root, files):
         (["caf\u00e9/1.png", "cafe\u0301/1.png"], ["are one class"]),
         (["images/1.png", "masks/1.png"], ["images/ beside masks cannot be a class"]),
         (["val/IMG/1.png", "val/labels/1.png"], ["IMG/ beside labels cannot be a class"]),
+        (["cat/1.png", "Unlabeled/1.png"], ["Unlabeled/ beside cat cannot be a class"]),
         (["cat/1.png", "dog -> cat"], ["'cat' and 'dog' are one class"]),
         (["cat/1.png", "cat/loop -> .", "dog/1.png"], ["cat/loop is a link to"]),
         (
@@ -255,6 +256,13 @@ def test_parts_within_folders_of_their_name(tmp_path, notes):
 def test_a_class_may_be_named_as_a_part_within_a_part(tmp_path):
     make(tmp_path, [f"val/{name}/{number}.png" for name in ("bus", "train") for number in "12"])
     assert folder_classes(str(tmp_path)) == ("bus", "train")
+
+
+def test_a_class_that_is_an_empty_folder(tmp_path):
+    make(tmp_path, ["cat/1.png", "cat/2.png"])
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match="dog: no images for this class, the folder is empty; add"):
+        folder_classes(str(tmp_path))
 
 
 def test_a_folder_that_is_missing(tmp_path):

@@ -242,7 +242,7 @@ def draw_set(numbers, labels):
         ([5, 6, 7], [0, 0, 1], None),
         ([1, 6, 7], [0, 0, 1], "1 of the 3 different images for b are copies of images for a:"),
         ([1, 2, 7], [0, 0, 1], "2 of the 3 different images for b are copies of images for a, 1 "),
-        ([1, 1, 6], [0, 0, 1], "1 of the 2 different images for b"),
+        ([1, 2, 6, 8], [0, 0, 1, 1], "2 of the 4 different images for b"),
     ],
 )
 def test_copies_in_two_sets_are_counted(monkeypatch, capsys, numbers, labels, line):
@@ -251,6 +251,28 @@ def test_copies_in_two_sets_are_counted(monkeypatch, capsys, numbers, labels, li
     assert len(records.NOTES) == (line is not None)
     assert capsys.readouterr().out.startswith(line or "")
     assert "another label" in "".join(records.NOTES) or line is None or not line.endswith("a, 1 ")
+
+
+@pytest.mark.parametrize(
+    "numbers, labels, line",
+    [
+        ([1, 2, 3], [0, 0, 1], None),
+        (
+            [1, 1, 2, 2, 2],
+            [0, 0, 1, 1, 1],
+            "3 of the 5 images for a are copies of others among them",
+        ),
+        (
+            [1, 1, 2, 3, 3, 3],
+            [0, 1, 1, 0, 1, 1],
+            "3 of the 6 images for a are copies of others among them; 2 images are in two classes",
+        ),
+    ],
+)
+def test_copies_in_one_set_are_counted(monkeypatch, numbers, labels, line):
+    monkeypatch.setattr(records, "NOTES", [])
+    note_copies({"for a": draw_set(numbers, labels)})
+    assert ([line] if line else []) == records.NOTES
 
 
 def test_each_pair_of_sets_is_compared(monkeypatch):

@@ -29,6 +29,18 @@ def wrong_head(num_classes):
 def no_network(num_classes):
     return [1]
 
+def parallel(num_classes):
+    return nn.DataParallel(build(num_classes))
+
+def compiled(num_classes):
+    import torch
+    return torch.compile(build(num_classes))
+
+def volumes(num_classes):
+    network = build(num_classes)
+    network.other = nn.Conv3d(3, 4, 1)
+    return network
+
 def fails(num_classes):
     raise RuntimeError("no such layer")
 
@@ -157,6 +169,7 @@ def test_a_function_of_a_file(own):
     "name, words",
     [
         ("wrong_head", "gives (1, 7) for an image, but must give (1, 2)"),
+        ("volumes", "weights of more than four axes, as of 3d convolutions; give one for images"),
         ("no_network", "returns a list; give one that returns an nn.Module"),
         ("fails", "fails (RuntimeError: no such layer)"),
         ("no_argument", "give a file with a function no_argument that takes num_classes"),
@@ -171,6 +184,12 @@ def test_a_file_whose_function_does_not_do(own, name, words):
     with pytest.raises(InputError) as refusal:
         model.build(f"{own}:{name}", "none", 32)
     check_message(str(refusal.value), f"{own}:{name}", words)
+
+
+@pytest.mark.parametrize("name", ["parallel", "compiled"])
+def test_a_network_in_a_wrapper_is_the_network(own, name):
+    network = model.build(f"{own}:{name}", "none", 32)
+    assert list(network.state_dict()) == list(model.build(f"{own}:build", "none", 32).state_dict())
 
 
 def test_a_file_that_is_no_python(own):

@@ -60,7 +60,13 @@ from readers.faces import (  # noqa: F401 (the scripts take them from here)
     fairface_table,
 )
 from readers.folders import folder, folder_classes, folder_parts
-from readers.images import IMAGENET_MEAN, IMAGENET_STD, Images, read_image  # noqa: F401
+from readers.images import (  # noqa: F401
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Images,
+    note_copies,
+    read_image,
+)
 from readers.people import adult, compas
 
 # -----------------------------------------------------------------------------
@@ -213,6 +219,12 @@ def purposes(task, data_dir):
     return _image_set(task).purposes(data_dir)
 
 
+def purpose_names(sets):
+    """Sets of images by purpose as note_copies calls them: {"for the report": ...}."""
+    names = {"train": "for training", "choose": "for choosing"}
+    return {names.get(purpose, f"for the {purpose}"): data for purpose, data in sets.items()}
+
+
 def set_names(data_dir):
     """What to call the two sets of faces in figures and tables: {"fairface": ..., "celeba": ...}.
 
@@ -275,22 +287,29 @@ def check_faces(data_dir, image_size, celeba_frame, fairface_frame):
     """Print the counts of both face sets, then decode all their images. Raises InputError."""
     table = count_faces(data_dir).map(lambda images: f"{images:.0f}" if images > 0 else "-")
     print(table.to_string())
+    sets = {}
     for split in ("train", "val", "test"):
-        celeba(data_dir, split, image_size, celeba_frame)
+        sets[f"of CelebA's {split}"] = celeba(data_dir, split, image_size, celeba_frame)
+    note_copies(sets)
+    sets = {}
     for purpose in ("values", "choose", "report"):
-        fairface(data_dir, purpose, image_size, fairface_frame)
+        sets[purpose] = fairface(data_dir, purpose, image_size, fairface_frame)
+    note_copies(purpose_names(sets))
 
 
 def check_classes(task, data_dir, image_size, celeba_frame, fairface_frame):
     """Decode all images of a task and print the count of each class. Raises InputError."""
-    names = class_names(task, data_dir)
+    names, sets = class_names(task, data_dir), {}
     for purpose in purposes(task, data_dir):
-        data = load(task, data_dir, purpose, image_size, celeba_frame, fairface_frame)
+        data = sets[purpose] = load(
+            task, data_dir, purpose, image_size, celeba_frame, fairface_frame
+        )
         counts = data.label.bincount(minlength=len(names)).tolist()
         listed = [f"{name} {count}".replace(" ", "\xa0") for name, count in zip(names, counts)]
         line = f"{purpose}: {len(data.label)} images of {len(names)} classes: {', '.join(listed)}"
         line = textwrap.fill(line, 100, subsequent_indent="    ", break_long_words=False)
         print(line.replace("\xa0", " "))  # a count stays on the line of its class
+    note_copies(purpose_names(sets))
 
 
 def check_table(task, data_dir):

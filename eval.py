@@ -146,7 +146,10 @@ def report_repair(device):
     orders, runs = load_orders(values)
     finetuned = repair.load_finetuned(f"{RECORDS_DIR}/finetune.pth", run)
     openings = count_openings(run["network"])
-    reported = repair.Reported("report" if OPEN_REPORT else "choose", load_faces(), SEED)
+    faces = load_faces()
+    own = {purpose: data for purpose, data in faces.items() if purpose != "celeba"}
+    datasets.note_copies(datasets.purpose_names({"values": game.seen, **own}))
+    reported = repair.Reported("report" if OPEN_REPORT else "choose", faces, SEED)
     fills = fill_values(game.evaluator, game.seen, run["REMOVAL"])
     result = repair.evaluate_repairs(game, fills, orders, finetuned, reported)
 
@@ -300,6 +303,7 @@ def load_sets(game, attack):
     if OPEN_REPORT:
         frames = (CELEBA_FRAME, FAIRFACE_FRAME)
         data = datasets.load(TASK, DATA_DIR, "report", IMAGE_SIZE, *frames)
+        datasets.note_copies(datasets.purpose_names({"values": game.seen, "report": data}))
     if not attack:
         return {"report": data}
     sets = {"report": data, **responsible.attacked_sets(game, data, SEED)}

@@ -11,6 +11,7 @@ shapley/bandit.py. It needs neither torch nor data: mab.tmab_shapley takes any g
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -30,12 +31,13 @@ from common.settings import (
     TASK,
     WEIGHTS,
     InputError,
+    list_names,
 )
 
 import numpy as np
 from tqdm import tqdm
 
-from report.summary import list_names, progress_text, summary_lines, verdict
+from report.summary import progress_text, summary_lines, verdict
 from report.values import RUN_CONSTANTS, highest_filters, load_stages, save_stages, save_tables
 from shapley import tmab_shapley
 from shapley.intervals import BOUNDS
@@ -152,10 +154,31 @@ def load(team, device):
     if SPARE:
         spared = highest_filters(SPARE, SPARED, game.digest, n_filters)
         players = np.setdiff1d(players, spared)
-    rule = f"from 1 to {len(players) - 1}, the number of filters less one"
-    settings.require("TOP_K", TOP_K, 0 < TOP_K < len(players), rule)
+    fit_to_players(len(players))
     data = team.run_first(lambda: game.measured_images(MEASURE, CLASS, SEED))
     return game, data, players
+
+
+def fit_to_players(n_players):
+    """Check TOP_K and DEEPEST; of few filters, the default TOP_K is lowered. Raises InputError."""
+    global TOP_K
+    if n_players < 2:
+        raise InputError(
+            f"ARCH={ARCH}: {n_players} filters to value, but to compare takes two at least; give "
+            "another --ARCH, or a lower --SPARED"
+        )
+    if n_players <= TOP_K and "TOP_K" not in settings.GIVEN:
+        lowered = max(1, n_players // 4)
+        records.note(
+            f"TOP_K={TOP_K}, the default, is lowered to {lowered}, a quarter of the {n_players} "
+            "filters; give another --TOP_K if you want"
+        )
+        TOP_K = lowered
+    rule = f"from 1 to {n_players - 1}, the number of filters less one"
+    settings.require("TOP_K", TOP_K, 0 < TOP_K < n_players, rule)
+    least = math.ceil(1000 / n_players) / 1000
+    rule = f"at least {least:g}, so that an order removes one of the {n_players} filters"
+    settings.require("DEEPEST", DEEPEST, DEEPEST * n_players >= 1, rule)
 
 
 def run_settings(game, data):
@@ -219,6 +242,8 @@ class Search:
         whole = float(self.value(np.ones((1, len(self.names)), dtype=bool), SEED)[0])
         limits = f"below V of the whole network, about {whole:.2f}, and above chance"
         rule = f"{limits}, or all values would be 0"
+        if self.game.doubt:
+            rule = f"{rule}; but {self.game.doubt}"
         settings.require("TRUNCATION", TRUNCATION, whole >= TRUNCATION, rule)
 
     def estimate(self):
@@ -331,8 +356,9 @@ class Search:
         for line in summary_lines(self.stages, self.names, self.players, which_end(), RECORDS_DIR):
             print(line)
         state = self.stages.state
-        print(verdict(state, self.run, self.seconds() * state.rounds / rounds))
+        seconds = self.seconds() * state.rounds / rounds
+        print(verdict(state, self.run, seconds, self.game.doubt))
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"), resumes=True)
+    settings.run(main, globals(), earlier=("train_squeeze.py", "mab.py"), resumes="mab.npz")

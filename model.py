@@ -26,6 +26,7 @@ from readers.networks import (
     imagenet_weights,
     make_network,
     normalisation_of,
+    takes_grey,
 )
 
 # One of these is in every checkpoint of train_squeeze.py, and hardly in others.
@@ -66,8 +67,9 @@ def _make(arch, image_size, classes, normalisation):
     if image_size < SMALLEST.get(arch, 0):
         raise InputError(f"IMAGE_SIZE={image_size}: {arch} needs at least {SMALLEST[arch]} pixels")
     network = make_network(arch, len(classes))
+    grey = takes_grey(network, image_size)
+    expect_normalised(network, *normalisation_of(network, normalisation, grey), grey)
     network.logits_layer = head = find_head(network, arch, image_size, len(classes))
-    expect_normalised(network, *normalisation_of(network, normalisation))
     if arch.startswith("squeezenet"):
         # The head ends in ReLU: from scratch its logits soon are negative for every image, then 0
         # for good (the loss stays at ln 2). A positive bias keeps them alive.

@@ -137,4 +137,4 @@ def order_text(name, order, evaluator, most=5):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes=True)
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes="rivals.npz")

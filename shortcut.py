@@ -174,6 +174,8 @@ def load_sets():
     choose, train = train.take(order[:CHOOSING]), train.take(order[CHOOSING:])
     drawn = np.random.default_rng([DRAW, 8]).permutation(most)[:IMAGES]
     report, stream = (load("report"), "report") if OPEN_REPORT else (choose, "choose")
+    sets = {"train": train, "choose": choose, "values": values, stream: report}
+    datasets.note_copies(datasets.purpose_names(sets))
     chance = 1 / len(classes)
     of_values = chance if AGREEMENT < 0 else AGREEMENT
     of_report = dict(zip(CONDITIONS, (1.0, 0.0, chance, None)))
@@ -372,4 +374,4 @@ def draw(record, subject, sets):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="shortcut.pth")

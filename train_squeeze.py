@@ -96,12 +96,15 @@ def load():
     data = datasets.load(TASK, DATA_DIR, "train", IMAGE_SIZE, *frames)
     if TASK != "faces":
         values = datasets.load(TASK, DATA_DIR, "values", IMAGE_SIZE, *frames)
+        datasets.note_copies(datasets.purpose_names({"train": data, "values": values}))
         return classes, data, {"values": values}
     names = datasets.set_names(DATA_DIR)
     evaluated = {}
     for split in ("val", "test"):
         images = datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME)
         evaluated[f"{names['celeba']} {split}"] = images
+    of_splits = {f"of {name}": images for name, images in evaluated.items()}
+    datasets.note_copies({"for training": data, **of_splits})
     choose = datasets.load(TASK, DATA_DIR, "choose", IMAGE_SIZE, *frames)
     evaluated[f"{names['fairface']} choose"] = choose
     return classes, data, evaluated
@@ -207,4 +210,4 @@ def evaluate(network, evaluated, device):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="train_state.pth")

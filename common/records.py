@@ -40,36 +40,41 @@ def replace_file(path):
 
 
 @contextmanager
-def lock_folder(folder):
-    """Keep other processes of these scripts out of a folder for records, until the block ends.
+def lock_folder(folder, script=""):
+    """Keep a script's other processes out of a folder for records, until the block ends.
 
-    The lock is the operating system's, so that of a process that died holds nobody up.
+    Other scripts may run there: each writes files of its own, which replace older ones as a whole.
+    A note says which do. The locks are the operating system's, so that of a process that died holds
+    nobody up.
+
+    Args:
+        folder: str.
+        script: str, the script's name without its ending.
 
     Raises:
-        InputError: another process has it. The message says which.
+        InputError: another process has it, which the message names; or there is no such folder and
+            none can be made.
     """
-    import filelock  # here, so that reading records does not need it
-
-    existed, path = os.path.isdir(folder), os.path.join(folder, ".lock")
-    os.makedirs(folder, exist_ok=True)
-    script = os.path.basename(sys.argv[0])
-    holder = (
-        f"{script} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})"
-    )
-
-    def write_holder(file):
-        os.ftruncate(file, 0)
-        os.write(file, holder.encode())
-
-    try:
-        lock = filelock.FileLock(path, timeout=0, on_acquired=write_holder).acquire()
-    except filelock.Timeout:
-        with open(path) as file:
-            other = file.read() or "another process"
+    existed, path = os.path.isdir(folder), os.path.join(folder, f"{LOCK}.{script}".rstrip("."))
+    if os.path.exists(folder) and not existed:
         raise InputError(
-            f"{folder} is in use by {other}; wait until it ends, or give another --RECORDS_DIR"
-        ) from None
+            f"--RECORDS_DIR={folder}: is a file; give a folder, or a name for a new one"
+        )
     try:
+        os.makedirs(folder, exist_ok=True)
+        lock = _take_lock(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"--RECORDS_DIR={folder}: nothing can be written there ({reason}); give another folder"
+        ) from None
+    if lock is None:
+        raise InputError(
+            f"{folder} is in use by {_read_holder(path)}; wait until it ends, or give another "
+            "--RECORDS_DIR"
+        )
+    try:
+        _note_other_scripts(folder, path)
         yield
     finally:
         with suppress(OSError):  # whoever has opened the file already looks again
@@ -78,6 +83,49 @@ def lock_folder(folder):
         if not existed:
             with suppress(OSError):  # it is not empty
                 os.rmdir(folder)
+
+
+LOCK = ".lock"  # how the names of lock files begin
+
+
+def _take_lock(path):
+    """The lock of a file, which then says who has it; None if another process has it."""
+    import filelock  # here, so that reading records does not need it
+
+    program, host, now = os.path.basename(sys.argv[0]), platform.node(), time.strftime("%H:%M")
+    holder = f"{program} (process {os.getpid()} on {host}, since {now})"
+
+    def write_holder(file):
+        os.ftruncate(file, 0)
+        os.write(file, holder.encode())
+
+    try:
+        # Not at once: another script may be looking whether the lock is taken.
+        return filelock.FileLock(path, timeout=0.2, on_acquired=write_holder).acquire()
+    except filelock.Timeout:
+        return None
+
+
+def _read_holder(path):
+    with open(path) as file:
+        return file.read() or "another process"
+
+
+def _note_other_scripts(folder, own):
+    """Say which other scripts run in a folder: what they have written may not be their last."""
+    import filelock
+
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not name.startswith(LOCK) or path == own:
+            continue
+        try:
+            filelock.FileLock(path, timeout=0).acquire().lock.release()  # a process that died
+        except filelock.Timeout:
+            holder = _read_holder(path)
+            note(f"{folder} is in use by {holder}: what it has saved so far is read")
+        except OSError:  # it has ended
+            continue
 
 
 def save(files):

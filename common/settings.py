@@ -8,13 +8,13 @@ A script keeps its constants UPPER_CASE at the top of its file and ends with
 Edit a constant there, or give it for one run:  python mab.py --SEED=1 --RECORDS_DIR=records/seed1
 """
 
-import json
 import math
 import os
 import re
 import signal
 import sys
 from contextlib import nullcontext
+from glob import escape, glob
 
 from common import end_while_loading
 
@@ -48,6 +48,7 @@ EARLIER = ("TASK", "DATA_DIR", "IMAGE_SIZE", "CELEBA_FRAME", "FAIRFACE_FRAME")
 EARLIER += ("ARCH", "WEIGHTS", "NORMALISATION")
 EVERYWHERE = ("CACHE_DIR",)  # constants of every script, which readers take from here
 TASKS = ("faces", "celeba", "mnist", "folder", "adult", "compas")  # the last two: of income.py
+GIVEN = set()  # names of the constants on the command line
 SMALLEST_IMAGE = 32  # pixels; below, nothing remains behind the last pooling layer
 
 
@@ -55,17 +56,18 @@ class InputError(Exception):
     """Bad input. The message is the one line that the user sees: it names the file and the fix."""
 
 
-def run(main, namespace, earlier=(), resumes=False):
+def run(main, namespace, earlier=(), resumes=""):
     """Apply the command line to a script's constants, call main(), and exit.
 
-    A script with a RECORDS_DIR has it for itself meanwhile, see records.lock_folder.
+    Of each script one process at a time works in a RECORDS_DIR, see records.lock_folder.
 
     Args:
         main: the script's main function, without arguments.
         namespace: the script's globals().
         earlier: names of the scripts whose records in RECORDS_DIR give the constants EARLIER, where
             they are not on the command line; the first that has a record.
-        resumes: bool, whether the same command goes on from a saved state after an interruption.
+        resumes: str, the state in RECORDS_DIR from which the same command goes on after an
+            interruption: a file's name, which may have wildcards; "" if there is none.
 
     Exit status: 0; 2 with one line on stderr for bad input; 130 when interrupted.
     """
@@ -77,9 +79,11 @@ def run(main, namespace, earlier=(), resumes=False):
             print(usage(namespace))
             return
         apply_arguments(namespace, arguments)
-        _set_records_dir(namespace, arguments)
+        GIVEN.clear()
+        GIVEN.update(argument.removeprefix("--").partition("=")[0] for argument in arguments)
+        _set_records_dir(namespace)
         if earlier:
-            _take_earlier(namespace, arguments, earlier)
+            _take_earlier(namespace, earlier)
         _check_shared(namespace)
         with _own_folder(namespace):
             main()
@@ -89,7 +93,9 @@ def run(main, namespace, earlier=(), resumes=False):
         reason = f"{error.filename or 'disk'}: {error.strerror or error}"
         sys.exit(_report(f"{reason}; give another --DATA_DIR or --RECORDS_DIR, or free some space"))
     except KeyboardInterrupt:
-        end = "goes on from the last saved state" if resumes else "starts anew"
+        folder = escape(namespace.get("RECORDS_DIR", "."))
+        is_saved = resumes and glob(os.path.join(folder, resumes))
+        end = "goes on from the last saved state" if is_saved else "starts anew"
         print(f"\nInterrupted. The same command {end}.", file=sys.stderr)
         sys.exit(130)
 
@@ -147,30 +153,35 @@ def format_value(value):
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _set_records_dir(namespace, arguments):
+def list_names(names, limit=5):
+    """Names as text, the first of many: "a, b, c and 9 more"."""
+    names = list(names)
+    text = ", ".join(map(str, names[:limit])) or "nothing"
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
+def _set_records_dir(namespace):
     """Keep the default folder for records of faces; other tasks get a folder of their own."""
     task, default = namespace.get("TASK", TASK), namespace.get("RECORDS_DIR") == RECORDS_DIR
-    given = any(argument.startswith("--RECORDS_DIR=") for argument in arguments)
-    if default and not given and task != "faces":
+    if default and "RECORDS_DIR" not in GIVEN and task != "faces":
         arch = re.sub(r"[^\w.-]+", "_", namespace.get("ARCH", ARCH))
         namespace["RECORDS_DIR"] = f"records/{task}_{arch}"
 
 
-def _take_earlier(namespace, arguments, scripts):
+def _take_earlier(namespace, scripts):
     """Set the constants EARLIER that are not given to those of a script that has run before.
 
     Says so in one line. Raises InputError if the weights that it had are gone.
     """
-    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
     for script in scripts:
         path = f"{namespace['RECORDS_DIR']}/{script.removesuffix('.py')}.json"
         taken = {}
-        recorded = _recorded_constants(path)
+        recorded = _recorded_constants(path, script)
         if recorded is None:
             continue
         for name, value in recorded.items():
             value = tuple(value) if isinstance(value, list) else value
-            usable = name in EARLIER and name not in given and name in namespace
+            usable = name in EARLIER and name not in GIVEN and name in namespace
             if usable and type(value) is type(namespace[name]) and value != namespace[name]:
                 taken[name] = value
         if script == "train_squeeze.py":
@@ -195,22 +206,28 @@ def _is_first():
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def _recorded_constants(path):
-    """The constants in a script's record; None if it has none that can be read."""
-    try:
-        with open(path) as file:
-            return dict(json.load(file)["constants"])
-    except (OSError, ValueError, KeyError, TypeError):  # whoever needs the record says so
+def _recorded_constants(path, script):
+    """The constants in a script's record; None if there is no record, or one without constants.
+
+    Raises InputError on a damaged record.
+    """
+    from common.records import load_json  # here, since it imports from this file
+
+    if not os.path.exists(path):
         return None
+    constants = load_json(path, script).get("constants")
+    return constants if isinstance(constants, dict) else None
 
 
 def _own_folder(namespace):
-    """The lock of a script's RECORDS_DIR; of torchrun's processes the first one takes it."""
+    """A script's lock of its RECORDS_DIR; of torchrun's processes the first one takes it."""
     if "RECORDS_DIR" not in namespace or not _is_first():
         return nullcontext()
     from common.records import lock_folder  # here, since it imports from this file
 
-    return lock_folder(namespace["RECORDS_DIR"])
+    # Not sys.argv[0]: tools.uniform runs mab.py, and writes what mab.py writes.
+    script = os.path.splitext(os.path.basename(namespace.get("__file__", "")))[0]
+    return lock_folder(namespace["RECORDS_DIR"], script)
 
 
 def _check_shared(namespace):

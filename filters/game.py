@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from common import settings
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ from datasets import Images, normalise
 from filters.adversaries import adversarial_pairs
 from filters.coalitions import Coalitions, make_evaluator
 from filters.masked import MaskedForwards
-from readers.files import list_names
 
 CHECKED = 512  # images that a network must classify no worse than chance, evenly spaced
 STANDARD_ERRORS = 3  # by which accuracy must be off before a network is refused
+DOUBTFUL_ERRORS = 2  # by which accuracy must be above chance, or it is said that it is not
 DEPENDENT = 0.01  # standard deviations of logits by which an image alone may differ
 EXCHANGED = 0.1  # accuracy that another order of the logits must add before it is mentioned
 
@@ -35,6 +35,7 @@ class Game:
     seen: Images  # the images for the values, of all classes
     evaluator: Coalitions | MaskedForwards
     device: torch.device
+    doubt: str = ""  # why the network may be unfit to be studied, as from check_outputs
 
     def measured_images(self, measure, class_name, seed):
         """The images that V is measured on.
@@ -109,9 +110,11 @@ def load_game(constants, device, run=None):
             f"{records_dir} holds values of other images than {constants['DATA_DIR']} has now"
             f"{framed}; set them back, or run mab.py with a new --RECORDS_DIR"
         )
-    check_outputs(network, seen, classes, source)
+    doubt = check_outputs(network, seen, classes, source)
+    if doubt:
+        note(f"{source}: {doubt}")
     evaluator = make_evaluator(network, constants["IMAGE_SIZE"])
-    return Game(network, digest, classes, seen, evaluator, device)
+    return Game(network, digest, classes, seen, evaluator, device, doubt)
 
 
 # ----------------------------------------------------------------------------- sanity
@@ -129,6 +132,9 @@ def check_outputs(network, data, classes, path):
         data: Images, of which CHECKED are classified.
         classes: tuple of str.
         path: str, where the weights are from.
+
+    Returns:
+        A str: that the network is at chance, with likely causes; "" if it is better.
 
     Raises:
         InputError: as above. The message names the likely causes.
@@ -153,6 +159,7 @@ def check_outputs(network, data, classes, path):
     confusion = _confusion(logits.argmax(1).numpy(), data.label[rows].numpy(), len(classes))
     if message := _suspicion(confusion, classes, path):
         raise InputError(message)
+    return _doubt(confusion)
 
 
 def _depends_on_batch(network, images, logits, device):
@@ -174,6 +181,31 @@ def _confusion(called, label, n_classes):
     return np.bincount(label * n_classes + called, minlength=n_classes**2).reshape(n_classes, -1)
 
 
+def _accuracy(confusion):
+    """Accuracy as a mean over classes, its standard error at chance, chance, and all as text."""
+    sizes = confusion.sum(1)
+    present = np.flatnonzero(sizes)
+    accuracy = (np.diag(confusion)[present] / sizes[present]).mean()
+    chance = 1 / len(confusion)
+    error = np.sqrt((chance * (1 - chance) / sizes[present]).sum()) / len(present)
+    numbers = f"accuracy {accuracy:.1%} on {sizes.sum()} images, chance {chance:.1%}"
+    return accuracy, error, chance, numbers
+
+
+def _doubt(confusion):
+    """That a network is at chance, with likely causes, a str; "" if it is better."""
+    accuracy, error, chance, numbers = _accuracy(confusion)
+    if accuracy > chance + DOUBTFUL_ERRORS * error:
+        return ""
+    called = np.count_nonzero(confusion.sum(0))
+    alike = ", and it calls all of them the same" if called == 1 else ""
+    return (
+        f"the network is at chance on its own task ({numbers}{alike}), so removing filters can "
+        "show little. Likely causes: it was not trained, or for other classes; it expects another "
+        "--NORMALISATION or --IMAGE_SIZE; the labels are wrong"
+    )
+
+
 def _suspicion(confusion, classes, path):
     """What makes a network unfit to be studied, a str; "" if nothing does.
 
@@ -181,17 +213,13 @@ def _suspicion(confusion, classes, path):
     no reason to stop is printed.
     """
     present, n_classes = confusion.sum(1) > 0, len(classes)
-    sizes = confusion.sum(1)[present]
-    shares = confusion[present] / sizes[:, None]
-    chance = 1 / n_classes
-    error = np.sqrt((chance * (1 - chance) / sizes).sum()) / len(sizes)
-    accuracy = shares[np.arange(len(sizes)), np.flatnonzero(present)].mean()
+    accuracy, error, chance, numbers = _accuracy(confusion)
+    shares = confusion[present] / confusion.sum(1)[present][:, None]
     rows, columns = linear_sum_assignment(-shares)
     best = shares[rows, columns].mean()
     below = accuracy < chance - STANDARD_ERRORS * error
     no_better = accuracy < chance + STANDARD_ERRORS * error
     other_order = best - accuracy > max(EXCHANGED, 2 * STANDARD_ERRORS * error)
-    numbers = f"accuracy {accuracy:.1%} on {sizes.sum()} images, chance {chance:.1%}"
     order = ""
     if other_order and present.all():
         names = [""] * n_classes

@@ -6,6 +6,7 @@ other things (`state_dict`, `model`, `net`, `ema`, ...), under any prefix (`modu
 takes: tensors and plain values.
 """
 
+import os
 import re
 import warnings
 import zipfile
@@ -13,11 +14,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import torch
-
-from readers.files import list_names
 
 DEEPEST_WRAPPER = 4  # dicts and lists inside each other that are searched for weights
 # Entries that a network of ours does without: auxiliary heads of inception_v3 and googlenet, and
@@ -27,7 +26,21 @@ AVERAGED = re.compile(r"ema|swa|average", re.IGNORECASE)  # names of averaged we
 ANEW = "give another file, or make it anew"
 # Keys under which a checkpoint may name its classes, as a list, or as names or places in a dict.
 NAMING = ("classes", "class_names", "class_to_idx", "label2id", "idx_to_class", "id2label")
+OTHER_FILES = {  # what a file is that begins so
+    "an HDF5 file, as of Keras": b"\x89HDF",
+    "an ONNX file, it seems": tuple(bytes([8, version, 18]) for version in range(3, 14)),
+    "a compressed archive": (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
+    "GGUF": b"GGUF",
+    "an image": (b"\x89PNG", b"\xff\xd8\xff"),
+}
 NAMED = 3  # names that a message gives of a longer list
+# How the parts of one weight are named where it is computed from them, and by what.
+COMPUTED = {
+    r"\.parametrizations\.\w+\.": "torch.nn.utils.parametrize",
+    r"_(orig|u)$": "torch.nn.utils.spectral_norm",
+    r"_[gv]$": "torch.nn.utils.weight_norm",
+}
+QUANTISED = re.compile(r"(.*\.)?(zero_point|_packed_params|SCB|qweight|weight_packed)$")
 
 # ----------------------------------------------------------------------------- opening
 
@@ -66,12 +79,20 @@ def _is_safetensors(path):
 
 def _explain(path, error):
     """What is wrong with a file that cannot be opened, and what to do."""
+    if os.path.isdir(path):
+        holds = list_names(sorted(os.listdir(path)), NAMED)
+        return f"cannot be read (it is a folder, which holds {holds}); give another file"
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error}); give another file"
     with open(path, "rb") as file:
         start = file.read(60)
     if not start:
         return f"is empty; {ANEW}"
+    for kind, starts in OTHER_FILES.items():
+        if start.startswith(starts):
+            return f"is {kind}, no checkpoint; give what torch.save wrote, or safetensors"
+    if _is_other_archive(path):
+        return "is a zip archive, not what torch.save wrote; unpack it, and give a file in it"
     if classes := _unsafe_classes(path, error):
         return (
             f"holds {list_names(classes, NAMED)} besides tensors and plain values. That is not "
@@ -96,6 +117,15 @@ def _unsafe_classes(path, error):
         return sorted(names, key=lambda name: (name.startswith("torch."), name))
     except Exception:  # an older format: the error names the first one
         return re.findall(r"GLOBAL (\w[\w.]*)", str(error))[:1]
+
+
+def _is_other_archive(path):
+    """Whether a file is a zip archive, but none of torch.save."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith("data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _is_torchscript(path):
@@ -156,9 +186,11 @@ def fit_weights(content, own, head, arch, path):
     if best is None:
         raise InputError(f"{path} does not fit {arch}: {_contrast(content, own)}")
     weights, used, tensors = best.weights, best.used, best.tensors
+    _check_kinds(tensors, own, path)
     missing = [name for name in own if name not in weights and name not in in_head]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
+        _check_computed(missing[0], tensors, path)
         raise _unfit(path, arch, f"it has no {list_names(missing, NAMED)}")
     for name, value in weights.items():
         if value.shape != own[name].shape and name not in in_head:
@@ -168,6 +200,9 @@ def fit_weights(content, own, head, arch, path):
             raise _unfit(path, arch, f"{name} holds {str(value.dtype).removeprefix('torch.')}")
     _check_extra([name for name in tensors if name not in used], best.prefix, arch, path)
     check_finite({name: value.to(own[name].dtype) for name, value in weights.items()}, path)
+    if best.pruned:
+        count = len(best.pruned)
+        note(f"{path}: {count} pruned weights are taken as weight_orig * weight_mask")
     return weights
 
 
@@ -175,7 +210,7 @@ class _Candidate:
     """A dict of tensors that may be a network's weights, under one prefix."""
 
     def __init__(self, where, tensors, prefix, own):
-        self.where, self.tensors, self.prefix = where, tensors, prefix
+        self.where, self.prefix, self.tensors = where, prefix, tensors
         self.weights, self.used = {}, set()  # by the network's names; and the names in the file
         self.take(prefix, own)
         self.full = len(self.weights)
@@ -208,10 +243,12 @@ def _candidates(content, own):
     """Every dict of tensors in a checkpoint, under each prefix that fits any of the names."""
     candidates = []
     for where, tensors in _tensor_dicts(content):
-        prefixes = Counter()
+        prefixes, pruned = Counter(), _fold_pruned(tensors)
         for name in own:
             prefixes.update(key[: -len(name)] for key in tensors if _ends(key, name))
-        candidates += [_Candidate(where, tensors, prefix, own) for prefix in prefixes]
+        for prefix in prefixes:
+            candidates.append(_Candidate(where, tensors, prefix, own))
+            candidates[-1].pruned = pruned & candidates[-1].used
     return candidates
 
 
@@ -229,6 +266,18 @@ def _tensor_dicts(content, where="", depth=0):
             yield from _tensor_dicts(value, f"{where}.{key}" if where else str(key), depth + 1)
     if tensors:
         yield where, tensors
+
+
+def _fold_pruned(tensors):
+    """Put NAME in the place of each pair NAME_orig, NAME_mask, and return these names, a set.
+
+    The pairs are what torch.nn.utils.prune leaves until prune.remove is called.
+    """
+    names = {key.removesuffix("_orig") for key in tensors if key.endswith("_orig")}
+    pruned = {name for name in names if f"{name}_mask" in tensors and name not in tensors}
+    for name in pruned:
+        tensors[name] = tensors.pop(f"{name}_orig") * tensors.pop(f"{name}_mask")
+    return pruned
 
 
 def _choose(candidates, own, path):
@@ -258,6 +307,43 @@ def _choose(candidates, own, path):
         note(f"{path}: the weights of {plain[0].name()} are used, not {unused}")
         return plain[0]
     return distinct[0]
+
+
+def _check_kinds(tensors, own, path):
+    """Refuse quantised and complex weights by what they are. Raises InputError."""
+    for key, value in tensors.items():
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.is_meta:
+            raise InputError(
+                f"{path} holds no values for {key}, only its shape (device meta); save the network "
+                "where it has its weights, and give that"
+            )
+        fits_integer = any(_ends(key, name) and not own[name].is_floating_point() for name in own)
+        integer = not value.is_floating_point() and not value.is_complex()
+        is_weight = any(_ends(key, name) for name in own) and not fits_integer
+        if value.is_quantized or QUANTISED.match(key) or (is_weight and integer and value.ndim > 1):
+            raise InputError(
+                f"{path} holds the weights of a quantised network ({key} is {dtype}), in which "
+                "filters cannot be removed; give those of before it was quantised, in float32"
+            )
+        if value.is_complex():
+            raise InputError(
+                f"{path} holds complex numbers ({key} is {dtype}), which no network here has; give "
+                "a checkpoint of real weights"
+            )
+
+
+def _check_computed(name, tensors, path):
+    """Say so if a weight that is missing would have to be computed from others."""
+    stem = name.rpartition(".")[0]
+    for key in tensors:
+        for pattern, maker in COMPUTED.items():
+            if f"{stem}." in f"{key}." and re.search(pattern, key):
+                raise InputError(
+                    f"{path} holds {key} in place of {name}: {maker} computes that weight. Remove "
+                    "it where the file was made (remove_spectral_norm, remove_weight_norm, "
+                    "remove_parametrizations), save network.state_dict() again, and give that"
+                )
 
 
 def _check_extra(names, prefix, arch, path):

@@ -5,13 +5,13 @@ import os
 import re
 import zlib
 
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 import torch
 from PIL import Image
 
-from readers.files import list_names, read_csv, require_folder
+from readers.files import read_csv, require_folder
 from readers.folders import halve
 from readers.images import without_groups
 

@@ -2,7 +2,8 @@
 
 import os
 
-from common.settings import InputError
+from common.records import note
+from common.settings import InputError, list_names
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from readers.files import (
     find_splits,
     list_contents,
     list_images,
-    list_names,
     require_folder,
     require_images,
 )
@@ -148,18 +148,32 @@ def _read_celeba_file(folder, name, columns, headless=False):
 
     columns, headless: as for read_table; the first column has the images' names.
     """
-    path = os.path.join(folder, f"{name}.csv")
-    if not os.path.exists(path):
-        path = os.path.join(folder, f"{name}.txt")
-    if not os.path.exists(path):
-        present = list_names(sorted(os.listdir(folder)), 8)
+    paths = [os.path.join(folder, f"{name}.{ending}") for ending in ("csv", "txt")]
+    present = [path for path in paths if os.path.exists(path)]
+    if not present:
+        names = list_names(sorted(os.listdir(folder)), 8)
         raise InputError(
-            f"{folder}: neither {name}.csv nor {name}.txt, it holds {present}; download it with "
+            f"{folder}: neither {name}.csv nor {name}.txt, it holds {names}; download it with "
             "CelebA"
         )
-    table = read_table(path, columns, headless)
-    table[columns[0]] = clean_names(table[columns[0]])
-    return path, table
+    tables = [read_table(path, columns, headless) for path in present]
+    for table in tables:
+        table[columns[0]] = clean_names(table[columns[0]])
+    if len(tables) == 2:
+        _compare_tables(present, *tables)
+    return present[0], tables[0]
+
+
+def _compare_tables(paths, table, other):
+    """Say which of two files of the same labels is read. Raises InputError: they differ."""
+    rows, other_rows = (set(map(tuple, part.to_numpy().tolist())) for part in (table, other))
+    different = {row[0] for row in rows ^ other_rows}
+    if different:
+        raise InputError(
+            f"{paths[0]} and {os.path.basename(paths[1])} differ for {len(different)} images, such "
+            f"as {list_names(sorted(different), 2)}; keep the one that is right there"
+        )
+    note(f"{paths[0]} is read; {os.path.basename(paths[1])} beside it says the same")
 
 
 def _read_numbers(path, column, meanings):
@@ -191,6 +205,9 @@ def fairface_table(data_dir):
     sources = {"val": ["report"], "train": ["values", "choose"]}
     if not os.path.exists(os.path.join(folder, "fairface_label_train.csv")):
         sources = {"val": ["values", "choose", "report"]}
+        if os.path.isdir(os.path.join(folder, "train")):
+            reason = "no fairface_label_train.csv, so train/ is left out"
+            note(f"{folder}: {reason}, and val/ is cut in three")
     tables = [_cut_sets(folder, source, purposes) for source, purposes in sources.items()]
     return pd.concat(tables, ignore_index=True)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import pandas as pd
 
@@ -20,6 +20,10 @@ LITTER = {
     *("#snapshot", "$recycle.bin", "recycler", "system volume information", "lost+found"),
     *("__pycache__", "_gsdata_", "network trash folder", "temporary items"),
 }
+# What images that lie beside x.jpg, and show no more than where things are in it, add to its name.
+MASK_ENDINGS = ("mask", "masks", "seg", "segmentation", "annotation", "gt", "groundtruth", "depth")
+MASK_ENDINGS += ("superpixels", "trimap", "matte")
+MASKS = "masks of images beside them, by name"
 HIDDEN = "hidden or system files and folders"
 SPLITS = {  # the words by which a folder is known as a part of the data, in small letters
     "train": ("train", "training", "trn"),
@@ -86,8 +90,10 @@ def list_images(folder):
     return contents.images
 
 
-def list_tree(path):
+def list_tree(path, listing=list_contents):
     """Paths of the images in a folder and its folders, sorted, and what is left out, a Counter.
+
+    listing: a function of a folder's path that gives its Contents.
 
     Raises:
         InputError: a link leads nowhere or back, or one of the folders is named as a split.
@@ -99,8 +105,10 @@ def list_tree(path):
         if real in visited:
             raise InputError(f"{folder} is a link to {real}, listed already; take out the link")
         visited.add(real)
-        contents = list_contents(folder)
-        paths.extend(os.path.join(folder, name) for name in contents.images)
+        contents = listing(folder)
+        masks = _masks(contents.images)
+        left_out.update({MASKS: len(masks)} if masks else {})
+        paths.extend(os.path.join(folder, name) for name in contents.images if name not in masks)
         left_out.update(contents.left_out)
         for name in contents.folders:
             if split_word(name) in SPLIT_OF.values():
@@ -114,6 +122,18 @@ def list_tree(path):
     return sorted(paths), left_out
 
 
+def _masks(names):
+    """Those of a folder's images that are masks of others, as x_mask.png of x.jpg, a set."""
+    stems = {os.path.splitext(name)[0] for name in names}
+    masks = set()
+    for name in names:
+        base, _, word = re.sub(r"[-. ]", "_", os.path.splitext(name)[0]).rpartition("_")
+        stem = os.path.splitext(name)[0][: len(base)]
+        if word.lower() in MASK_ENDINGS and stem in stems:
+            masks.add(name)
+    return masks
+
+
 def describe(counts):
     """Counts of what is left out, as text: "by ending: .heic 4, .txt 8; hidden ...: 2"."""
     endings = {ending: count for ending, count in counts.items() if ending != HIDDEN}
@@ -121,13 +141,6 @@ def describe(counts):
     parts = [f"{sum(endings.values())} of other kinds ({listed})"] if endings else []
     parts += [f"{counts[HIDDEN]} {HIDDEN}"] if counts[HIDDEN] else []
     return " and ".join(parts) or "nothing"
-
-
-def list_names(names, limit=5):
-    """Some names as text, the first of many: "a, b, c and 9 more"."""
-    names = list(names)
-    text = ", ".join(map(str, names[:limit])) or "nothing"
-    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
 # ----------------------------------------------------------------------------- parts of the data

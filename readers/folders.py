@@ -1,22 +1,24 @@
 """Any folder of images that has one folder for each class."""
 
+import functools
 import hashlib
 import os
 import unicodedata
 from collections import Counter
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 
-from readers.files import describe, find_splits, list_contents, list_names, list_tree, names_split
+from readers.files import describe, find_splits, list_contents, list_tree, names_split
 from readers.images import decode_images, without_groups
 
 # Side of the centred square that is used, as a share of an image's shorter side; torchvision's.
 CROP = 0.875
 # Names, in small letters, that say what files are, not what they show: images/ beside masks/.
 NO_CLASSES = {"image", "images", "img", "imgs", "jpegimages", "data", "dataset", "datasets"}
+NO_CLASSES |= {"unlabeled", "unlabelled", "unlabeled_images", "unlabelled_images"}
 
 
 def folder(data_dir, purpose, image_size):
@@ -27,14 +29,18 @@ def folder(data_dir, purpose, image_size):
     Raises:
         InputError: the folder has no such part, or its parts do not fit each other.
     """
-    parts, names = folder_parts(data_dir), folder_classes(data_dir)
+    listing = functools.cache(list_contents)  # of each folder once
+    parts = _find_parts(data_dir, listing)
     if purpose not in parts:
         raise InputError(
             f"{data_dir}: no folder train/ to train on; add train/CLASS/ and val/CLASS/, or leave "
             "training out: mab.py takes torchvision's weights where there is no squeezenet.pth"
         )
     source = parts[purpose]
-    classes = _list_classes(source)
+    classes = classes_of_values = _list_classes(parts["values"], listing)
+    if source != parts["values"]:
+        classes = _list_classes(source, listing)
+    names = tuple(classes_of_values)
     if tuple(classes) != names:
         different = ", ".join(sorted(set(classes) ^ set(names))[:3])
         values = parts["values"]
@@ -67,15 +73,22 @@ def folder_parts(data_dir):
     Raises:
         InputError: there is only train/; or folders are parts of the data, but not of this layout.
     """
-    folders = list_contents(data_dir).folders
+    return _find_parts(data_dir, functools.cache(list_contents))
+
+
+def _find_parts(data_dir, listing):
+    """As folder_parts. listing: a function of a folder's path that gives its Contents."""
+    folders = listing(data_dir).folders
     splits = find_splits(data_dir, folders)
     if not splits:
-        _refuse_unknown_parts(data_dir, folders)
+        _refuse_unknown_parts(data_dir, folders, listing)
         return {"values": data_dir, "report": data_dir}
     beyond = sorted(set(folders) - set(splits.values()))
-    present = {split: _unwrap(os.path.join(data_dir, name)) for split, name in splits.items()}
+    present = {
+        split: _unwrap(os.path.join(data_dir, name), listing) for split, name in splits.items()
+    }
     for split, path in present.items():
-        if not list_contents(path).folders:
+        if not listing(path).folders:
             beside = f"beside {list_names(beyond)} " if beyond else ""
             raise InputError(
                 f"{path}: {beside}this is taken for the {split} set, by its name, but it holds no "
@@ -92,9 +105,9 @@ def folder_parts(data_dir):
     return parts | {"values": present.get("val", report), "report": report}
 
 
-def _unwrap(path):
+def _unwrap(path, listing):
     """The folder of a part of the data, or the one in it that alone holds all, as train/train/."""
-    contents = list_contents(path)
+    contents = listing(path)
     if len(contents.folders) > 1 or contents.images:
         return path
     for name in contents.folders:
@@ -105,14 +118,14 @@ def _unwrap(path):
     return path
 
 
-def _refuse_unknown_parts(data_dir, folders):
+def _refuse_unknown_parts(data_dir, folders, listing):
     """Raise InputError if folders look like parts of the data: two or more hold the same classes.
 
     This is how parts are known whose names say nothing: fold1/ and fold2/, or other languages.
     """
     holders = {}  # names of the folders within -> folders
     for name in folders:
-        contents = list_contents(os.path.join(data_dir, name))
+        contents = listing(os.path.join(data_dir, name))
         if len(contents.folders) > 1 and not contents.images:
             holders.setdefault(tuple(contents.folders), []).append(name)
     for classes, alike in holders.items():
@@ -127,7 +140,8 @@ def _refuse_unknown_parts(data_dir, folders):
 
 def folder_classes(data_dir):
     """Names of a folder's classes, in alphabetical order: a class's index is its label."""
-    return tuple(_list_classes(folder_parts(data_dir)["values"]))
+    listing = functools.cache(list_contents)
+    return tuple(_list_classes(_find_parts(data_dir, listing)["values"], listing))
 
 
 def halve(contents, labels, purpose):
@@ -159,7 +173,7 @@ def _read_bytes(path):
         raise InputError(f"{path}: {error.strerror}; {fix}") from None
 
 
-def _list_classes(path):
+def _list_classes(path, listing):
     """{class: paths of its images}, in alphabetical order, of a folder with one folder a class.
 
     A note says what is left out, and how many images lie in folders within classes.
@@ -167,23 +181,30 @@ def _list_classes(path):
     Raises:
         InputError: fewer than two classes, a class without images, or two that are one.
     """
-    contents = list_contents(path)
+    contents = listing(path)
     left_out = Counter(contents.left_out)
     left_out.update({"images beside the classes": len(contents.images)} if contents.images else {})
     classes, deeper = {}, Counter()
     for name in contents.folders:
         folder = os.path.join(path, name)
-        classes[name], ignored = list_tree(folder)
+        classes[name], ignored = list_tree(folder, listing)
         left_out.update(ignored)
         deeper[name] = sum(os.path.dirname(image) != folder for image in classes[name])
         if not classes[name]:
+            holding = f"but {describe(ignored)}" if ignored else "the folder is empty"
             raise InputError(
-                f"{folder}: no images for this class, but {describe(ignored)}; add images (of "
+                f"{folder}: no images for this class, {holding}; add images (of "
                 "the formats in docs/records.md), or take the folder away"
             )
     _require_classes(path, classes, deeper)
     if left_out:
         note(f"{path}: left out {describe(left_out)}")
+    stems = Counter(os.path.splitext(path)[0] for paths in classes.values() for path in paths)
+    if twins := [stem for stem, count in stems.items() if count > 1]:
+        note(
+            f"{path}: {len(twins)} images have others of their name beside them, in another format "
+            f"({list_names((f'{os.path.basename(stem)}.*' for stem in twins), 2)}): all are taken"
+        )
     if deeper := +deeper:
         listed = list_names(f"{name} {count}" for name, count in deeper.items())
         note(f"{path}: some images are taken from folders within classes: {listed}")

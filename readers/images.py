@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from readers.pixels import DECODING, FORMATS, read_rgb
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
+LFS_POINTER = b"version https://git-lfs"  # how a file begins that stands for one in Git LFS
+LFS_REASON = "it is a pointer of Git LFS, not the image itself"
 CHUNK = 1024  # images in memory at once while decoding, should the disk be slow
 
 
@@ -46,6 +49,50 @@ def without_groups(images, label):
     """Images (N, 3, S, S) uint8 with labels (N,), a numpy array of class indices; no groups."""
     no_group = torch.full((len(images),), -1)
     return Images(images, torch.from_numpy(label.astype(np.int64)), no_group)
+
+
+def note_copies(sets):
+    """Say how many images are exact copies, pixel by pixel, of others in their set or another.
+
+    Args:
+        sets: {name: Images}, as a message calls them: "for the values".
+
+    Raises:
+        InputError: all images of a set are copies of images in one of the others.
+    """
+    labels = {}  # name -> hash -> label
+    for name, data in sets.items():
+        own, contradicted = labels.setdefault(name, {}), set()
+        for image, label in zip(data.images, data.label.tolist()):
+            pixels = image.permute(1, 2, 0).numpy().tobytes()
+            key = hashlib.blake2b(pixels, digest_size=16).digest()
+            if own.setdefault(key, label) != label:
+                contradicted.add(key)
+        if copies := len(data.label) - len(own):
+            line = (
+                f"{copies} of the {len(data.label)} images {name} are copies of others among them"
+            )
+            note(f"{line}; {len(contradicted)} images are in two classes" if contradicted else line)
+        for earlier in list(labels)[:-1]:
+            _compare_sets(name, earlier, own, labels[earlier])
+
+
+def _compare_sets(name, earlier, own, known):
+    """As note_copies, of two sets: {hash: label}."""
+    copies = own.keys() & known.keys()
+    if not copies:
+        return
+    if len(copies) == len(own):
+        raise InputError(
+            f"all images {name} are copies of images {earlier}, so they cannot show what holds on "
+            "others; put other images there"
+        )
+    other_label = sum(own[key] != known[key] for key in copies)
+    labelled = f", {other_label} of them with another label" if other_label else ""
+    note(
+        f"{len(copies)} of the {len(own)} different images {name} are copies of images {earlier}"
+        f"{labelled}: scores on them say less about others"
+    )
 
 
 def read_image(path, image_size, frame):
@@ -85,11 +132,32 @@ def _cannot_decode(path, error):
     if os.path.islink(path) and not os.path.exists(path):
         reason = f"it is a link to {os.readlink(path)}, which does not exist"
     elif isinstance(error, UnidentifiedImageError):
-        reason = f"none of the formats that are read: {', '.join(FORMATS)}"
-        if os.path.getsize(path) == 0:
-            reason = "the file is empty"
-    fix = "replace it, or take out the file and its row"
+        reason = _describe_content(path)
+    fix = "replace it, or take it out (with its row, where a label file has one)"
+    if reason == LFS_REASON:
+        fix = "run git lfs pull where the images are from, to get them"
     return InputError(f"{path} cannot be decoded ({reason}); {fix}")
+
+
+def _describe_content(path):
+    """What a file holds that is none of the images that are read."""
+    with open(path, "rb") as file:
+        start = file.read(200)
+    if not start:
+        return "the file is empty"
+    text, kind = start.lstrip(b"\xef\xbb\xbf \t\r\n"), ""
+    if start.startswith(LFS_POINTER):
+        return LFS_REASON
+    if re.match(rb"<!doctype html|<html|<head|<body", text, re.IGNORECASE):
+        kind = "a web page, as a download that failed leaves behind"
+    elif text.startswith((b"<svg", b"<?xml")):
+        kind = "XML, such as an SVG drawing"
+    elif start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"mif", b"hev"):
+        kind = "a HEIC photo"
+    elif all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
+        kind = f'text that begins with "{" ".join(start.decode().split())[:40]}"'
+    known = f"none of the formats that are read: {', '.join(FORMATS)}"
+    return f"it is {kind}, {known}" if kind else known
 
 
 def decode_images(name, paths, image_size, frame):

@@ -8,10 +8,13 @@ my_model.py:build       build(num_classes=...) of my_model.py
 import difflib
 import hashlib
 import importlib.util
+import io
 import os
 import sys
+from contextlib import contextmanager, redirect_stderr
 
-from common.settings import InputError
+from common.records import note
+from common.settings import InputError, list_names
 
 import torch
 import torchvision
@@ -22,6 +25,7 @@ from readers.images import IMAGENET_MEAN, IMAGENET_STD
 # Shared by all of torchvision's classifiers that know ImageNet's 1,000 classes, and by timm's.
 IMAGENET_NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 KINDS = "one of torchvision's classifiers, timm:NAME, or FILE.py:FUNCTION"
+LUMINANCE = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), as Pillow's and torchvision's grey
 OPTIONS = {  # of torchvision's functions. ImageNet's weights expect other means and deviations
     "inception_v3": {"aux_logits": False, "init_weights": True, "transform_input": True},
     "googlenet": {"aux_logits": False, "init_weights": True, "transform_input": True},
@@ -90,18 +94,22 @@ def _from_file(arch, n_classes):
         raise InputError(f"ARCH={arch}: there is no file {path}; must be {KINDS}")
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(f"network_{digest}", path)
-    module = importlib.util.module_from_spec(spec)
-    folder = os.path.dirname(os.path.abspath(path))
-    if folder not in sys.path:
-        sys.path.append(folder)  # the file may import its neighbours
-    sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-        network = getattr(module, name)(num_classes=n_classes)
-    except Exception as error:  # whatever that code raises
-        reason = f"{type(error).__name__}: {error}"
+        with _without_arguments(path):
+            module = _load_module(path, f"network_{digest}")
+            network = _function_of(module, arch, path, name)(num_classes=n_classes)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever that code raises
+        reason = f"{type(error).__name__}: {error}".replace(f"network_{digest}", path)
         fix = f"give a file with a function {name} that takes num_classes"
+        if isinstance(error, SystemExit):
+            reason = f"it ends the program, with {error.code!r}"
+            fix = "put what the file does when it is run behind if __name__ == '__main__'"
+        elif isinstance(error, OSError):
+            fix = f"put what it reads where it looks, from {os.getcwd()}"
+        elif isinstance(error, ModuleNotFoundError):
+            fix = "install that module, or put it beside the file"
         raise InputError(
             f"ARCH={arch}: {name}(num_classes={n_classes}) fails ({reason}); {fix}"
         ) from None
@@ -110,10 +118,79 @@ def _from_file(arch, n_classes):
         raise InputError(
             f"ARCH={arch}: {name} returns a {kind}; give one that returns an nn.Module"
         )
+    # torch.compile and DataParallel change how a network runs, not what it gives.
+    while hasattr(network, "_orig_mod") or isinstance(network, nn.DataParallel):
+        network = next(network.children())
+    if any(parameter.dim() > 4 for parameter in network.parameters()):
+        raise InputError(
+            f"ARCH={arch}: the network has weights of more than four axes, as of 3d convolutions; "
+            "give one for images"
+        )
     return network.float(), f"{arch} sha256 {digest}"
 
 
+@contextmanager
+def _without_arguments(path):
+    """Run code of a file as if the program had no arguments, which the file may parse.
+
+    What argparse prints before it ends the program is not shown.
+    """
+    arguments, errors = sys.argv, io.StringIO()
+    sys.argv = [path]
+    try:
+        with redirect_stderr(errors):
+            yield
+    except SystemExit:
+        errors = io.StringIO()
+        raise
+    finally:
+        sys.argv = arguments
+        sys.stderr.write(errors.getvalue())
+
+
+def _load_module(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    folder = os.path.dirname(os.path.abspath(path))
+    if folder not in sys.path:
+        sys.path.append(folder)  # the file may import its neighbours
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _function_of(module, arch, path, name):
+    """A function or class of a file. Raises InputError: there is none of this name."""
+    if callable(function := getattr(module, name, None)):
+        return function
+    own = [
+        key
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
+    ]
+    raise InputError(
+        f"ARCH={arch}: {path} has no function {name}, but {list_names(own)}; give a file with a "
+        f"function {name} that takes num_classes, or the name of another"
+    )
+
+
 # ----------------------------------------------------------------------------- head and input
+
+
+@torch.no_grad()
+def takes_grey(network, image_size):
+    """Whether a network takes images of one channel, and none of three."""
+    convs = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    if next((conv.in_channels for conv in convs), 3) != 1:
+        return False
+    training = network.training
+    try:
+        network.eval()(torch.zeros(1, 3, image_size, image_size))
+        return False  # it makes them grey itself
+    except Exception:  # whatever its code raises; find_head says so if it takes none at all
+        return True
+    finally:
+        network.train(training)
 
 
 @torch.no_grad()
@@ -169,16 +246,17 @@ def _config(network):
     return {}
 
 
-def normalisation_of(network, given):
+def normalisation_of(network, given, grey=False):
     """Mean and standard deviation of RGB in [0, 1] that a network expects, three numbers each.
 
     Args:
         network: nn.Module.
         given: str, the constant NORMALISATION: "auto", the network's own where it has one, else
             ImageNet's; or six numbers with commas between, the means first.
+        grey: bool, whether the network takes images of one channel.
 
     Raises:
-        InputError: `given` is neither.
+        InputError: `given` is neither, or "auto" for a network of one channel without its own.
     """
     if given != "auto":
         try:
@@ -190,15 +268,22 @@ def normalisation_of(network, given):
             raise InputError(f"--NORMALISATION={given}: must be {rule}")
         return numbers[:3], numbers[3:]
     config = _config(network)
+    if grey and not config.get("mean"):
+        raise InputError(
+            "--NORMALISATION=auto: the network takes images of one channel, whose mean and "
+            "standard deviation are not known; give them three times each, for example "
+            "--NORMALISATION=0.5,0.5,0.5,0.5,0.5,0.5"
+        )
     mean, std = config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
-    return tuple(map(float, mean)), tuple(map(float, std))
+    mean, std = (tuple(map(float, part)) for part in (mean, std))
+    return (mean * 3, std * 3) if grey and len(mean) == len(std) == 1 else (mean, std)
 
 
 def _finite(number):
     return abs(number) < float("inf")
 
 
-def expect_normalised(network, mean, std):
+def expect_normalised(network, mean, std, grey=False):
     """Make a network take images that are normalised as ImageNet's, whatever it expects itself.
 
     All images are normalised with ImageNet's mean and standard deviation, here as in attacks and
@@ -209,17 +294,25 @@ def expect_normalised(network, mean, std):
         network: nn.Module; it is changed. Its attribute `rescaling` says from what to what.
         mean: three numbers, of RGB in [0, 1], that the network expects to be subtracted.
         std: three numbers by which it expects the difference to be divided.
+        grey: bool, whether it takes one channel: the luminance of the three.
     """
     network.rescaling = ""
-    if (mean, std) == (IMAGENET_MEAN, IMAGENET_STD):
+    if (mean, std) == (IMAGENET_MEAN, IMAGENET_STD) and not grey:
         return
     network.rescaling = f"mean {mean}, standard deviation {std}"
+    if grey:
+        network.rescaling += ", grey"
+        note("The network takes images of one channel: it gets the luminance of R, G and B.")
     scale = [usual / own for usual, own in zip(IMAGENET_STD, std)]
     shift = [(usual - own) / sd for usual, own, sd in zip(IMAGENET_MEAN, mean, std)]
     kind = type(network)
 
     def forward(self, images):
         channels = [images[:, i : i + 1] * scale[i] + shift[i] for i in range(3)]
+        if grey:
+            red, green, blue = channels
+            r, g, b = LUMINANCE
+            return kind.forward(self, r * red + g * green + b * blue)
         return kind.forward(self, torch.cat(channels, 1))
 
     network.__class__ = type(kind.__name__, (kind,), {"forward": forward})

@@ -3,12 +3,12 @@
 import os
 from dataclasses import dataclass, replace
 
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import numpy as np
 import pandas as pd
 
-from readers.files import list_names, read_csv, require_folder
+from readers.files import read_csv, require_folder
 
 ADULT_COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),

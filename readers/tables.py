@@ -8,11 +8,10 @@ import re
 from collections import Counter
 
 from common.records import note
-from common.settings import InputError
+from common.settings import InputError, list_names
 
 import pandas as pd
 
-from readers.files import list_names
 from readers.pixels import IMAGE_ENDINGS
 
 SEPARATORS = (",", ";", "\t", "|", r"\s+")  # the last: blanks, as in CelebA's own .txt files
@@ -54,6 +53,7 @@ def read_table(path, columns, headless=False):
         lines = lines[1:]
     if not lines:
         raise InputError(f"{path} is empty; download it again")
+    _check_quotes(path, lines[:1])
     separator = max(separators, key=lambda separator: _score(lines[0], separator, columns))
     names = _split(lines[0], separator)
     rows = lines[1:]
@@ -161,7 +161,7 @@ def _parse(path, rows, separator):
     if not rows:
         return pd.DataFrame()
     try:
-        return pd.read_csv(
+        table = pd.read_csv(
             io.StringIO("\n".join(rows)),
             sep=separator,
             header=None,
@@ -170,7 +170,21 @@ def _parse(path, rows, separator):
             skipinitialspace=separator != r"\s+",
         )
     except ValueError as error:  # of pandas' parser too
+        _check_quotes(path, rows)
         raise InputError(f"{path} cannot be read ({error}); download it again") from None
+    if len(table) != len(rows):  # a field in quotes goes on in the next line
+        _check_quotes(path, rows)
+    return table
+
+
+def _check_quotes(path, rows):
+    """Raise InputError if a quote that is not closed in its row."""
+    for row in rows:
+        if row.count('"') % 2:
+            raise InputError(
+                f"{path} cannot be read (a quote is not closed in the line {row.strip()[:60]}); "
+                "correct that line, or take it out"
+            )
 
 
 def _is_image(field):

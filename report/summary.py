@@ -1,5 +1,7 @@
 """What a run of mab.py found, in words: its progress line, its last lines, its verdict."""
 
+from common.settings import list_names
+
 import numpy as np
 
 from report.values import projected_rounds, signs
@@ -7,11 +9,6 @@ from shapley.estimate import clipped_share, largest_shift, reliability, truncate
 from shapley.intervals import BOUNDS, tied_filters
 
 NAMED = 5  # filters that a line names
-
-
-def list_names(names, most):
-    """The first `most` of several names, with commas between: "a, b, ..."."""
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
 
 
 def progress_text(stages, n_stages, pace):
@@ -68,13 +65,14 @@ def summary_lines(stages, names, players, which, records_dir):
     return lines
 
 
-def verdict(state, run, seconds):
+def verdict(state, run, seconds, doubt=""):
     """What a run proved about the set of interest, in one line.
 
     Args:
         state: Estimate.
         run: dict, its settings.
         seconds: float, that it took.
+        doubt: str, why the network may be unfit; "" if nothing is known.
     """
     k, which, eps = run["TOP_K"], run["WHICH"], run["EPS"]
     bound, probability = BOUNDS[run["BOUND"]], f"{1 - run['DELTA']:g}"
@@ -87,6 +85,8 @@ def verdict(state, run, seconds):
         reason = "no removal changed V"
         if truncated_share(state) == 1:
             reason = "V of the whole network is below TRUNCATION: give a lower one"
+        if doubt:
+            reason = f"{reason}; {doubt}"
         return f"All values are 0, since {reason}. No set of {k} stands out."
     if state.decided:
         extreme = which.replace("est", "er")

@@ -143,6 +143,22 @@ def trained(run, shared_folder):
     return shared_folder("trained", make)
 
 
+@pytest.fixture(scope="session")
+def squeezenet():
+    """A network of random weights in eval mode. Not to be changed."""
+    from tests.networks import random_network
+
+    return random_network("squeezenet1_1")
+
+
+@pytest.fixture(scope="session")
+def faces():
+    """24 faces, 6 of each group."""
+    from tests.networks import draw_faces
+
+    return draw_faces()
+
+
 @pytest.fixture
 def done(trained, tmp_path):
     """A copy of `trained`, free to change."""

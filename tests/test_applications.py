@@ -77,6 +77,27 @@ def scores(record, *index):
     return pd.DataFrame(record["table"]).set_index(list(index))["value"]
 
 
+def test_images_of_the_values_in_the_report_are_counted(signs, copy):
+    """In one line and in the record; where all are copies, nothing is reported."""
+    data = shutil.copytree(signs, copy / "data")
+    for name in ("0.png", "1.png"):
+        folder = sorted(path for path in (data / "val").iterdir() if path.is_dir())[3]
+        first = sorted(folder.iterdir())[int(name[0])]
+        shutil.copy(first, data / "test" / folder.name / f"copy{name}")
+    arguments = [f"--DATA_DIR={data}", *EVAL, "--MAX_REMOVED=1"]
+    result = run_script("eval.py", *arguments, cwd=copy)
+    assert result.returncode == 0, result.stderr
+    line = "2 of the 82 different images for the report are copies of images for the values"
+    assert line in result.stdout
+    assert sum(line in note for note in load_json(copy / RECORDS / "eval.json")["notes"]) == 1
+    shutil.rmtree(data / "test")
+    shutil.copytree(data / "val", data / "test")
+    before = (copy / RECORDS / "eval.json").read_bytes()
+    result = run_script("eval.py", *arguments, cwd=copy)
+    check_stopped(result.returncode, result.stderr, "all images for the report are copies of")
+    assert (copy / RECORDS / "eval.json").read_bytes() == before
+
+
 def test_critical_filters(script, copy):
     """The highest values go first, beside random filters and the largest weights."""
     names = "l2_norm,first_order,leave_one_out"

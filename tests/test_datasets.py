@@ -7,7 +7,8 @@ import os
 import struct
 import subprocess
 
-from common import settings
+from common import records, settings
+from common.settings import InputError
 
 import numpy as np
 import pandas as pd
@@ -316,6 +317,40 @@ def test_command_says_what_it_took_and_what_not(run, tmp_path):
         assert sum(int(line.split()[1]) for line in halves) == 7 and len(lines) == 8
     assert not (tmp_path / ".cache").exists()
     assert len(list((tmp_path / "decoded").iterdir())) == 4  # three sets, and corrections of one
+
+
+@pytest.mark.parametrize("copies", [0, 1, 3, 4])
+def test_copies_in_two_parts_are_counted_or_refused(tmp_path, capsys, monkeypatch, copies):
+    """Byte by byte they differ: one is a BMP."""
+    monkeypatch.setattr(records, "NOTES", [])
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(4):
+            draw_plain(tmp_path / f"data/val/{name}/{number}.png", label, number)
+            shift = 0 if number < copies else 100
+            draw_plain(tmp_path / f"data/test/{name}/{number}.bmp", label, number + shift)
+    arguments = ("folder", tmp_path / "data", SIZE, WHOLE, WHOLE)
+    if copies == 4:
+        with pytest.raises(InputError, match="all images for the report are copies of images for"):
+            datasets.check_classes(*arguments)
+        return
+    datasets.check_classes(*arguments)
+    line = f"{2 * copies} of the 8 different images for the report are copies of images for the va"
+    assert (line in capsys.readouterr().out) == (copies > 0) == (len(records.NOTES) == 1)
+
+
+def test_digits_for_training_that_are_those_of_the_test(tmp_path):
+    """MNIST's train files made of the t10k files."""
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    labels = np.tile(np.arange(10, dtype=np.uint8), 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        for name, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            header = np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
+    with pytest.raises(InputError) as refusal:
+        datasets.check_classes("mnist", tmp_path, 32, WHOLE, WHOLE)
+    check_message(str(refusal.value), "all images for the values are copies of images for training")
 
 
 def test_lines_about_many_classes_are_wrapped(tmp_path, capsys):

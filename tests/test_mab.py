@@ -9,11 +9,16 @@ import subprocess
 import sys
 import time
 
+from common import records, settings
+from common.settings import InputError
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import mab
 from tests.conftest import ONE_THREAD, REPOSITORY, TINY
+from tests.damage import check_message
 
 # bytes that only the settings decide
 RECORDS = ("mab.npz", "filters.csv", "race.csv", "shapley_values.pkl")
@@ -240,3 +245,42 @@ def test_a_process_that_dies_ends_the_run_and_it_goes_on(run, toy, trained, whol
     assert 0 < rounds_of(state) < 40
     assert run("mab.py", "--MAX_ROUNDS=40", cwd=tmp_path).returncode == 0
     assert bytes_of_record(tmp_path) == bytes_of_record(whole)
+
+
+# ----------------------------------------------------------------------------- few filters
+
+
+@pytest.mark.parametrize(
+    "n_players, given, top_k",
+    [(2, (), 1), (3, (), 1), (9, (), 2), (100, (), 25), (101, (), 100), (9, ("TOP_K",), None)],
+)
+def test_the_default_set_of_interest_is_lowered_for_few_filters(
+    monkeypatch, capsys, n_players, given, top_k
+):
+    monkeypatch.setattr(records, "NOTES", [])
+    monkeypatch.setattr(settings, "GIVEN", set(given))
+    for name, value in (("TOP_K", 100), ("DEEPEST", 1.0)):
+        monkeypatch.setattr(mab, name, value)
+    if top_k is None:
+        with pytest.raises(InputError, match="--TOP_K=100: must be from 1 to 8, the number of"):
+            mab.fit_to_players(n_players)
+        return
+    mab.fit_to_players(n_players)
+    line = f"TOP_K=100, the default, is lowered to {top_k}, a quarter of the {n_players} filters;"
+    assert top_k == mab.TOP_K and capsys.readouterr().out.startswith(line) == (top_k < 100)
+
+
+@pytest.mark.parametrize(
+    "n_players, deepest, words",
+    [
+        (1, 1.0, "1 filters to value, but to compare takes two at least; give"),
+        (9, 0.1, "--DEEPEST=0.1: must be at least 0.112, so that an order removes one of the 9"),
+        (2944, 0.0003, "--DEEPEST=0.0003: must be at least 0.001, so that"),
+    ],
+)
+def test_too_few_filters_to_remove_any(monkeypatch, n_players, deepest, words):
+    for name, value in (("TOP_K", 1), ("DEEPEST", deepest)):
+        monkeypatch.setattr(mab, name, value)
+    with pytest.raises(InputError) as refusal:
+        mab.fit_to_players(n_players)
+    check_message(str(refusal.value), words)

@@ -13,22 +13,10 @@ from torch import nn
 import model
 from datasets import GENDERS
 from tests.damage import JUNK, check_message, cut
-from tests.networks import N_FILTERS, draw_faces, random_network
+from tests.networks import N_FILTERS, random_network
 
 CPU = torch.device("cpu")
 ARCH = "squeezenet1_1"
-
-
-@pytest.fixture(scope="module")
-def squeezenet():
-    """A network of random weights in eval mode. Not to be changed."""
-    return random_network(ARCH)
-
-
-@pytest.fixture(scope="module")
-def faces():
-    """24 faces, 6 of each group."""
-    return draw_faces()
 
 
 def seeded_build(*arguments, seed=0):

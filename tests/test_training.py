@@ -11,22 +11,10 @@ from torch.nn.functional import cross_entropy
 import model
 from datasets import Images, normalise
 from tests.damage import check_message
-from tests.networks import draw_faces, random_network
+from tests.networks import random_network
 
 CPU = torch.device("cpu")
 ARCH = "squeezenet1_1"
-
-
-@pytest.fixture(scope="module")
-def squeezenet():
-    """A network of random weights in eval mode. Not to be changed."""
-    return random_network(ARCH)
-
-
-@pytest.fixture(scope="module")
-def faces():
-    """24 faces, 6 of each group."""
-    return draw_faces()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 50])

@@ -32,4 +32,4 @@ def main():
 
 
 if __name__ == "__main__":
-    settings.run(main, vars(mab), earlier=("train_squeeze.py", "mab.py"), resumes=True)
+    settings.run(main, vars(mab), earlier=("train_squeeze.py", "mab.py"), resumes="mab.npz")

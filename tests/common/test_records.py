@@ -238,7 +238,7 @@ HOLD = """
 import sys, time
 sys.argv[0] = "other.py"
 from common.records import lock_folder
-with lock_folder(sys.argv[1]):
+with lock_folder(*sys.argv[1:]):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -249,8 +249,8 @@ def hold():
     """A function that starts a process which locks a folder; it is killed in the end."""
     processes = []
 
-    def hold(folder):
-        command = [sys.executable, "-c", HOLD, str(folder)]
+    def hold(folder, script=""):
+        command = [sys.executable, "-c", HOLD, str(folder), script]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout.readline() == "locked\n"
@@ -271,6 +271,43 @@ def test_a_locked_folder_names_who_has_it(tmp_path, hold):
         check_message(str(refusal.value), *words, "give another --RECORDS_DIR")
     with lock_folder(str(tmp_path / "another")):
         pass
+
+
+@pytest.mark.parametrize("own, other", [("eval", "mab"), ("mab", "train_squeeze"), ("mab", "")])
+def test_another_script_may_run_in_the_same_folder(tmp_path, hold, own, other, monkeypatch):
+    """It is named, in the record too, since what it has saved may not be its last."""
+    monkeypatch.setattr(records, "NOTES", [])
+    process = hold(tmp_path, other)
+    with lock_folder(str(tmp_path), own):
+        assert len(records.NOTES) == 1
+        check_message(records.NOTES[0] + "; run", f"in use by other.py (process {process.pid} on ")
+        assert "what it has saved so far is read" in records.NOTES[0]
+        with pytest.raises(InputError, match="in use by"), lock_folder(str(tmp_path), own):
+            pass
+    with pytest.raises(InputError, match="in use by other.py"), lock_folder(str(tmp_path), other):
+        pass
+
+
+def test_another_script_that_died_is_not_named(tmp_path, hold, monkeypatch):
+    monkeypatch.setattr(records, "NOTES", [])
+    process = hold(tmp_path, "mab")
+    process.kill()
+    process.wait()
+    with lock_folder(str(tmp_path), "eval"):
+        assert records.NOTES == []
+    with lock_folder(str(tmp_path), "mab"):  # looking has not taken it
+        pass
+
+
+@pytest.mark.parametrize("file, locks", [("x/mab.py", ".lock.mab"), ("eval.py", ".lock.eval")])
+def test_a_script_s_lock_has_its_name(tmp_path, monkeypatch, file, locks):
+    """tools.uniform runs with the globals of mab.py, and writes what mab.py writes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["any.py"])
+    names = []
+    namespace = {"RECORDS_DIR": "r", "__file__": file}
+    settings.run(lambda: names.extend(files_in(tmp_path / "r")), namespace)
+    assert names == [locks]
 
 
 def test_the_lock_of_a_process_that_died_holds_nobody_up(tmp_path, hold):

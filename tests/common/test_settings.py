@@ -1,8 +1,6 @@
 """Constants from the command line, and how a script ends."""
 
-import json
 import os
-import sys
 
 from common import settings
 from common.settings import (
@@ -10,6 +8,7 @@ from common.settings import (
     apply_arguments,
     constants_of,
     format_value,
+    list_names,
     require,
     usage,
     weights_path,
@@ -128,29 +127,24 @@ def test_values_are_shown_as_they_are_given():
     assert [format_value(value) for value in ((1, 2.5), "x", 3)] == ["1,2.5", "x", 3]
 
 
+def test_lists_of_names():
+    names = ["a", "b", "c"]
+    assert [list_names(names, limit) for limit in (1, 2, 3, 4)] == [
+        "a and 2 more",
+        "a, b and 1 more",
+        "a, b, c",
+        "a, b, c",
+    ]
+    assert list_names([]) == "nothing" and list_names(range(7)) == "0, 1, 2, 3, 4 and 2 more"
+    assert list_names(name for name in names) == "a, b, c"
+
+
 def test_the_network_lies_beside_the_scripts_or_with_its_records():
     assert weights_path("cur_records") == "squeezenet.pth"
     assert weights_path("records/x") == os.path.join("records/x", "squeezenet.pth")
 
 
 # ----------------------------------------------------------------------------- run
-
-
-@pytest.fixture
-def start(monkeypatch, capsys, tmp_path):
-    """A function that runs main() with arguments: (exit status, stdout, stderr)."""
-
-    def start(main, namespace, *arguments, **options):
-        monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
-        monkeypatch.chdir(tmp_path)
-        try:
-            settings.run(main, namespace, **options)
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-
-    return start
 
 
 def raiser(error):
@@ -188,11 +182,37 @@ def test_errors_of_the_disk_are_bad_input_too(start, namespace):
 
 
 @pytest.mark.parametrize(
-    "resumes, end", [(True, "goes on from the last saved state"), (False, "starts anew")]
+    "resumes, saved, end",
+    [
+        ("mab.npz", "mab.npz", "goes on from the last saved state"),
+        ("networks/*.pth", "networks/a_seed_0.pth", "goes on from the last saved state"),
+        ("mab.npz", None, "starts anew"),  # interrupted before the first state was saved
+        ("mab.npz", "train_state.pth", "starts anew"),
+        ("", "mab.npz", "starts anew"),
+    ],
 )
-def test_an_interruption_is_status_130(start, namespace, resumes, end):
-    status, _, line = start(raiser(KeyboardInterrupt()), namespace, resumes=resumes)
+def test_an_interruption_is_status_130(start, namespace, tmp_path, resumes, saved, end):
+    def main():
+        if saved:
+            path = tmp_path / "r[1]" / saved
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        raise KeyboardInterrupt
+
+    namespace["RECORDS_DIR"] = "r[1]"
+    status, _, line = start(main, namespace, resumes=resumes)
     assert (status, line) == (130, f"\nInterrupted. The same command {end}.\n")
+
+
+@pytest.mark.parametrize("folder", ["file", "file/deeper"])
+def test_a_folder_for_records_that_is_a_file(start, namespace, tmp_path, folder):
+    (tmp_path / "file").write_text("kept")
+    namespace["RECORDS_DIR"] = "r"
+    result = start(raiser(AssertionError), namespace, f"--RECORDS_DIR={folder}")
+    assert result[:2] == (2, "") and (tmp_path / "file").read_text() == "kept"
+    check_message(
+        result[2].strip(), f"--RECORDS_DIR={folder}: ", "another" if "/" in folder else "a file"
+    )
 
 
 def test_errors_of_the_program_are_not_hidden(start, namespace):
@@ -254,97 +274,6 @@ def test_shared_constants_at_the_ends_of_their_ranges(start):
     whole = (0.0, 0.0, 1.0, 1.0)
     namespace = {"IMAGE_SIZE": 32, "SEED": 0, "CELEBA_FRAME": whole, "FAIRFACE_FRAME": whole}
     assert start(lambda: None, namespace) == (0, "", "")
-
-
-# ----------------------------------------------------------------------------- earlier steps
-
-LATER = {  # the constants of a later script, at their defaults
-    "TASK": "faces",
-    "DATA_DIR": "data",
-    "RECORDS_DIR": "cur_records",
-    "IMAGE_SIZE": 227,
-    "ARCH": "squeezenet1_1",
-    "WEIGHTS": "imagenet",
-    "NORMALISATION": "auto",
-    "CELEBA_FRAME": (0.1, 0.2, 0.8, 0.9),
-    "SEED": 0,
-}
-
-
-@pytest.fixture
-def later(start, tmp_path):
-    """A function: the constants that a later script has, after records of earlier ones."""
-
-    def later(recorded, *arguments, earlier=("mab.py", "train_squeeze.py")):
-        (tmp_path / "r").mkdir(exist_ok=True)
-        for script, constants in recorded.items():
-            content = (
-                constants if isinstance(constants, str) else json.dumps({"constants": constants})
-            )
-            (tmp_path / "r" / f"{script}.json").write_text(content)
-        namespace = dict(LATER)
-        result = start(lambda: None, namespace, "--RECORDS_DIR=r", *arguments, earlier=earlier)
-        changed = {name: value for name, value in namespace.items() if LATER[name] != value}
-        changed.pop("RECORDS_DIR")
-        return changed, result
-
-    return later
-
-
-@pytest.mark.parametrize(
-    "recorded, arguments, expected",
-    [
-        ({"mab": {"ARCH": "vgg16"}}, (), {"ARCH": "vgg16"}),
-        ({"mab": {"TASK": "folder", "IMAGE_SIZE": 64}}, (), {"TASK": "folder", "IMAGE_SIZE": 64}),
-        ({"mab": {"CELEBA_FRAME": [0, 0, 1, 1]}}, (), {"CELEBA_FRAME": (0, 0, 1, 1)}),
-        ({"mab": {"NORMALISATION": "0,0,0,1,1,1"}}, (), {"NORMALISATION": "0,0,0,1,1,1"}),
-        ({"mab": {"WEIGHTS": "none"}}, (), {"WEIGHTS": "none"}),
-        ({"train_squeeze": {"ARCH": "vgg16", "WEIGHTS": "none"}}, (), {"ARCH": "vgg16"}),
-        # what is given counts, and so does the first script
-        ({"mab": {"ARCH": "vgg16"}}, ("--ARCH=resnet18",), {"ARCH": "resnet18"}),
-        ({"mab": {"ARCH": "vgg16"}, "train_squeeze": {"ARCH": "x"}}, (), {"ARCH": "vgg16"}),
-        # constants of a script's own, and records that are none
-        ({"mab": {"SEED": 7, "DEVICE": "cuda", "TOP_K": 3}}, (), {}),
-        ({"mab": {"IMAGE_SIZE": "64"}}, (), {}),
-        ({"mab": {"DATA_DIR": "nowhere"}}, (), {}),
-        ({"mab": "{"}, (), {}),
-        ({"mab": "[]"}, (), {}),
-        ({"mab": "{}"}, (), {}),
-        ({}, (), {}),
-    ],
-)
-def test_a_later_script_knows_what_an_earlier_one_was_given(later, recorded, arguments, expected):
-    changed, (status, text, errors) = later(recorded, *arguments)
-    assert changed == expected and (status, errors) == (0, "")
-    taken = {name for name in expected if f"--{name}" not in " ".join(arguments)}
-    assert bool(text) == bool(taken)
-    for name in taken:
-        assert f"{name}={format_value(expected[name])}" in text and "(r/" in text
-
-
-def test_a_folder_of_data_that_is_still_there(later, tmp_path):
-    (tmp_path / "images").mkdir()
-    assert later({"mab": {"DATA_DIR": "images"}})[0] == {"DATA_DIR": "images"}
-
-
-@pytest.mark.parametrize("name", ["plain.pth", "x/y.safetensors"])
-def test_weights_of_an_earlier_script(later, tmp_path, name):
-    changed, (status, _, line) = later({"mab": {"WEIGHTS": name}})
-    assert status == 2
-    check_message(line.strip(), f"mab.py ran with WEIGHTS={name}", "give --WEIGHTS=PATH")
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).touch()
-    assert later({"mab": {"WEIGHTS": name}})[0] == {"WEIGHTS": name}
-
-
-def test_the_first_record_counts_though_nothing_is_taken_from_it(later):
-    recorded = {"train_squeeze": {"IMAGE_SIZE": 227}, "mab": {"IMAGE_SIZE": 64}}
-    assert later(recorded, earlier=("train_squeeze.py", "mab.py"))[0] == {}
-    assert later(recorded)[0] == {"IMAGE_SIZE": 64}
-
-
-def test_a_first_step_takes_nothing(later):
-    assert later({"mab": {"ARCH": "vgg16"}}, earlier=())[0] == {}
 
 
 def test_constants_of_all_scripts_go_to_the_settings(namespace, monkeypatch):

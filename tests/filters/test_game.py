@@ -1,7 +1,7 @@
 """Loading network and images, and the checks that they are those of an earlier run."""
 
 from common import settings
-from common.settings import InputError, constants_of
+from common.settings import InputError, constants_of, list_names
 
 import numpy as np
 import pytest
@@ -10,9 +10,8 @@ from PIL import Image
 
 import datasets
 import model
-from filters.game import _suspicion, check_outputs, load_game
+from filters.game import _doubt, _suspicion, check_outputs, load_game
 from filters.measures import MEASURES
-from readers.files import list_names
 from tests.damage import check_message
 
 CPU = torch.device("cpu")
@@ -198,6 +197,30 @@ def test_two_classes_of_four_exchanged_are_mentioned(capsys):
     assert "in the order a, b, d, c of the logits it would be" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "confusion, words",
+    [
+        (
+            draw_confusion([1.0, 0.0]),
+            ["accuracy 50.0% on 200 images", "calls all of them the same"],
+        ),
+        (draw_confusion([0.5, 0.5]), ["accuracy 50.0% on 200 images, chance 50.0%)"]),
+        (draw_confusion([0.55, 0.5]), ["accuracy 52.5%"]),
+        (np.full((4, 4), 25), ["accuracy 25.0% on 400 images, chance 25.0%)"]),
+        (draw_confusion([0.5, 1.0], 4), ["accuracy 75.0% on 8 images"]),  # too few to tell
+        (draw_confusion([0.9, 0.8]), None),
+        (draw_confusion([1.0, 1.0], 4), None),
+        (draw_confusion([0.4] * 4), None),
+    ],
+)
+def test_a_network_at_chance_is_called_that(confusion, words):
+    doubt = _doubt(confusion)
+    assert bool(doubt) == (words is not None)
+    for word in words or ():
+        assert word in doubt and "at chance on its own task" in doubt
+        assert "--NORMALISATION or --IMAGE_SIZE" in doubt and "labels are wrong" in doubt
+
+
 class Level(torch.nn.Module):
     """Calls an image bright or dark by its mean, or the other way round."""
 
@@ -219,7 +242,9 @@ def levels():
 
 
 def test_outputs_are_checked_on_images(levels):
-    check_outputs(Level(1), levels, ("dark", "bright"), "x.pth")
+    assert check_outputs(Level(1), levels, ("dark", "bright"), "x.pth") == ""
+    doubt = check_outputs(Level(0), levels, ("dark", "bright"), "x.pth")
+    assert "accuracy 50.0% on 120 images" in doubt and "calls all of them the same" in doubt
     with pytest.raises(InputError, match="accuracy 0.0% on 120 .*order bright, dark .* 100.0%"):
         check_outputs(Level(-1), levels, ("dark", "bright"), "x.pth")
 
@@ -250,6 +275,12 @@ def test_outputs_that_depend_on_the_batch_or_on_chance(levels, kind):
     torch.manual_seed(0)
     with pytest.raises(InputError, match="x.pth: what the network says of an image depends on"):
         check_outputs(Unsettled(kind).eval(), levels, ("dark", "bright"), "x.pth")
+
+
+def test_a_game_of_a_network_at_chance(constants, capsys):
+    game = load_game(constants, CPU)  # random weights
+    assert "at chance" in game.doubt
+    assert f"squeezenet.pth: {game.doubt}\n" in capsys.readouterr().out
 
 
 def test_a_game_of_a_network_that_is_upside_down(constants, levels, monkeypatch):

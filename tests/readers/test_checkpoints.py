@@ -4,6 +4,7 @@ import argparse
 import json
 import pathlib
 
+from common import records
 from common.settings import InputError
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import prune
 
 from readers.checkpoints import class_names, fit_weights, open_checkpoint, read_checkpoint
 from tests.damage import JUNK, check_message, cut
@@ -124,6 +126,29 @@ def test_half_precision_is_taken():
     torch.testing.assert_close(weights["fc.weight"].float(), STATE["fc.weight"], atol=1e-3, rtol=0)
 
 
+def prune_half(network, names):
+    for name in names:
+        prune.l1_unstructured(getattr(network, name), "weight", amount=0.5)
+    return network
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "net.model."])
+@pytest.mark.parametrize("names", [["conv"], ["fc"], ["conv", "fc"]])
+def test_pruned_weights_are_folded(names, prefix, capsys, monkeypatch):
+    """As torch.nn.utils.prune.remove does."""
+    monkeypatch.setattr(records, "NOTES", [])
+    torch.manual_seed(0)
+    network = prune_half(Net(), names)
+    content = {"state_dict": prefixed(prefix, network.state_dict())}
+    for name in names:
+        prune.remove(getattr(network, name), "weight")
+    weights = read(content)
+    assert_same(weights, network.state_dict())
+    assert 0.4 < (weights[f"{names[0]}.weight"] == 0).float().mean() < 0.6
+    line = f"x.pth: {len(names)} pruned weights are taken as weight_orig * weight_mask\n"
+    assert capsys.readouterr().out == line
+
+
 @pytest.mark.parametrize(
     "content", [state(0, 7), {k: v for k, v in STATE.items() if k[:2] != "fc"}]
 )
@@ -159,6 +184,58 @@ def test_what_does_not_fit_says_why(content, words):
     with pytest.raises(InputError) as refusal:
         read(content)
     check_message(str(refusal.value), "x.pth", *words)
+
+
+def quantise(name):
+    return {name: torch.quantize_per_tensor(STATE[name], 0.1, 0, torch.qint8)}
+
+
+CONV = {"conv.weight": STATE["conv.weight"]}
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: STATE | quantise("conv.weight"), "conv.weight is qint8"),
+        (lambda: STATE | {"fc.weight": STATE["fc.weight"].to(torch.int8)}, "fc.weight is int8"),
+        (lambda: prefixed("m.", STATE | {"conv.weight": torch.ones(4, 3).byte()}), "t is uint8"),
+        (lambda: CONV | {"conv.zero_point": torch.tensor(0)}, "conv.zero_point is int64"),
+        (lambda: STATE | {"fc.SCB": torch.ones(2)}, "fc.SCB is float32"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_quantised_weights_are_called_that(make, words):
+    with pytest.raises(InputError) as refusal:
+        read({"model": make()})
+    check_message(
+        str(refusal.value), "x.pth", "quantised network", words, "before it was quantised"
+    )
+    assert "--ARCH" not in str(refusal.value)
+
+
+def test_complex_weights_are_called_that():
+    with pytest.raises(InputError) as refusal:
+        read(STATE | {"fc.weight": STATE["fc.weight"].to(torch.complex64)})
+    check_message(str(refusal.value), "x.pth", "complex numbers", "fc.weight is complex64")
+    assert "--ARCH" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "wrap, words",
+    [
+        (torch.nn.utils.parametrizations.weight_norm, "torch.nn.utils.parametrize"),
+        (torch.nn.utils.parametrizations.spectral_norm, "torch.nn.utils.parametrize"),
+        (torch.nn.utils.spectral_norm, "torch.nn.utils.spectral_norm"),
+        (torch.nn.utils.weight_norm, "torch.nn.utils.weight_norm"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_computed_from_others_are_called_that(wrap, words):
+    network = Net()
+    wrap(network.conv)
+    with pytest.raises(InputError) as refusal:
+        read(prefixed("module.", network.state_dict()))
+    check_message(str(refusal.value), "x.pth", "in place of conv.weight", words, "give that")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +299,37 @@ def test_files_that_are_something_else(tmp_path, content, words):
     with pytest.raises(InputError) as refusal:
         open_checkpoint(str(path))
     check_message(str(refusal.value), str(path), words, "give another file")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "is an HDF5 file, as of Keras, no checkpoint"),
+        (b"\x08\x07\x12\x07pytorch" + bytes(90), "is an ONNX file, it seems"),
+        (b"\x1f\x8b\x08" + bytes(90), "is a compressed archive"),
+        (b"GGUF\x03" + bytes(90), "is GGUF"),
+        (b"\xff\xd8\xff\xe0" + bytes(90), "is an image"),
+    ],
+)
+def test_files_of_other_programs_are_called_that(tmp_path, content, words):
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        open_checkpoint(str(path))
+    check_message(str(refusal.value), f"{path} {words}", "give what torch.save wrote")
+
+
+def test_a_zip_archive_and_a_folder(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="x.npz is a zip archive, .* unpack it"):
+        open_checkpoint(str(tmp_path / "x.npz"))
+    with pytest.raises(InputError, match="it is a folder, which holds x.npz.; give another file"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_weights_without_values():
+    with pytest.raises(InputError, match="x.pth holds no values for conv.weight, only its shape"):
+        read({"state_dict": STATE | {"conv.weight": STATE["conv.weight"].to("meta")}})
 
 
 @pytest.mark.parametrize("damage", [cut, JUNK])

@@ -118,7 +118,7 @@ def test_fairface_is_cut_in_a_random_order_that_stays_the_same(toy):
     assert purposes == expected.tolist()
 
 
-def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path):
+def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path, notes):
     shutil.copytree(toy / "fairface", tmp_path / "fairface")
     (tmp_path / "fairface" / "fairface_label_train.csv").unlink()
     table = fairface_table(tmp_path)
@@ -126,6 +126,7 @@ def test_fairface_without_train_labels_is_cut_in_three(toy, tmp_path):
     assert used["path"].is_unique and used["path"].str.contains("/val/").all()
     assert (used.groupby(["purpose", "group"]).size() == 4).all()
     assert set(used["purpose"]) == {"values", "choose", "report"}
+    assert len(notes) == 1 and "no fairface_label_train.csv, so train/ is left out" in notes[0]
 
 
 def test_at_most_images_per_group(toy, monkeypatch):
@@ -369,3 +370,31 @@ def test_a_face_that_is_a_link_to_nowhere(data):
     (data / "fairface/val/3.jpg").symlink_to("/no/where.jpg")
     with pytest.raises(InputError, match="val/3.jpg is a link to /no/where.jpg, .* put that file"):
         fairface_table(data)
+
+
+# ----------------------------------------------------------------------------- two forms at once
+
+
+def add_text_form(data, change=None):
+    """Write torchvision's list_attr_celeba.txt beside Kaggle's .csv, in another order of rows."""
+    table = pd.read_csv(data / ATTRIBUTES)[["image_id", "Male"]]
+    male = dict(zip(table["image_id"][::-1], table["Male"][::-1])) | (change or {})
+    rows = [f"{name}  1 {value:2d}" for name, value in male.items()]
+    (data / "celeba/list_attr_celeba.txt").write_text("\n".join(["6", "Young Male", *rows, ""]))
+
+
+def test_labels_in_two_forms_that_say_the_same(data, notes):
+    plain = celeba_table(str(data))
+    assert notes == []
+    add_text_form(data)
+    pd.testing.assert_frame_equal(celeba_table(str(data)), plain)
+    says = "list_attr_celeba.csv is read; list_attr_celeba.txt beside it says the same"
+    assert len(notes) == 1 and notes[0].endswith(says)
+
+
+def test_labels_in_two_forms_that_differ(data):
+    add_text_form(data, {"val1.jpg": -1, "more.jpg": 1})
+    with pytest.raises(InputError) as error:
+        celeba_table(str(data))
+    words = "list_attr_celeba.csv and list_attr_celeba.txt differ for 2 images, such as more.jpg, v"
+    check_message(str(error.value), words, "keep the one that is right")

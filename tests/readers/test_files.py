@@ -10,6 +10,7 @@ import pytest
 
 from readers.files import (
     HIDDEN,
+    MASKS,
     describe,
     find_splits,
     list_contents,
@@ -47,6 +48,25 @@ def test_images_of_a_folder(tmp_path, notes):
 def test_a_clean_folder_is_not_spoken_of(tmp_path, notes):
     touch(tmp_path, "a.jpg", "DRAWN.txt")
     assert list_images(tmp_path) == ["a.jpg"] and notes == []
+
+
+@pytest.mark.parametrize(
+    "image, mask",
+    [
+        ("x.jpg", "x_mask.png"),
+        ("x.jpg", "x-Mask.jpg"),
+        ("a_1.png", "a_1_seg.png"),
+        ("ISIC_01.jpg", "ISIC_01_superpixels.png"),
+        ("b (1).png", "b (1) mask.png"),
+        ("x.y.jpg", "x.y.gt.png"),
+    ],
+)
+def test_masks_beside_their_images_are_left_out(tmp_path, image, mask):
+    touch(tmp_path, f"cat/{image}", f"cat/{mask}", "cat/deep/z_mask.png", "cat/other_mask_1.png")
+    paths, left_out = list_tree(str(tmp_path / "cat"))
+    names = sorted(["deep/z_mask.png", "other_mask_1.png", image])  # masks of no image there
+    assert [os.path.relpath(path, tmp_path / "cat") for path in paths] == names
+    assert left_out == {MASKS: 1} and "1 of other kinds (masks of images" in describe(left_out)
 
 
 LITTER = [

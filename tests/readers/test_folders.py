@@ -141,6 +141,7 @@ def make(root, files):
         (["caf\u00e9/1.png", "cafe\u0301/1.png"], ["are one class"]),
         (["images/1.png", "masks/1.png"], ["images/ beside masks cannot be a class"]),
         (["val/IMG/1.png", "val/labels/1.png"], ["IMG/ beside labels cannot be a class"]),
+        (["cat/1.png", "Unlabeled/1.png"], ["Unlabeled/ beside cat cannot be a class"]),
         (["cat/1.png", "dog -> cat"], ["'cat' and 'dog' are one class"]),
         (["cat/1.png", "cat/loop -> .", "dog/1.png"], ["cat/loop is a link to"]),
         (
@@ -199,6 +200,32 @@ def test_classes_may_hold_images_of_several_formats(tmp_path, notes, ending):
     assert notes == []
 
 
+def test_images_of_one_name_in_two_formats_are_said(tmp_path, notes):
+    """Copies, or masks: nobody can tell."""
+    make(tmp_path, [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(3)])
+    for name in ("0.bmp", "2.bmp"):
+        draw_plain(tmp_path / "cat" / name)
+    data = [folder(str(tmp_path), purpose, 8) for purpose in ("values", "report")]
+    assert sum(half.label.bincount() for half in data).tolist() == [5, 3]
+    line = "2 images have others of their name beside them, in another format (0.*, 2.*): all are"
+    assert notes == [f"{tmp_path}: {line} taken"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[""], ["val/"], ["train/", "val/", "test/"], ["seg_train/seg_train/", "seg_val/seg_val/"]],
+)
+def test_each_folder_is_listed_once(tmp_path, monkeypatch, parts):
+    files = [f"{part}{name}/{i}.png" for part in parts for name in ("cat", "dog") for i in "1234"]
+    make(tmp_path, [*files, *(f"{part}cat/deep/1.png" for part in parts)])
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    for read in (lambda path: folder(path, "report", 8), folder_classes, folder_parts):
+        listed.clear()
+        read(str(tmp_path))
+        assert len(listed) == len(set(listed)) > 0
+
+
 @pytest.mark.parametrize(
     "names", [("Training", "Testing"), ("TRAIN", "VALID"), ("seg_train", "seg_test")]
 )
@@ -229,6 +256,13 @@ def test_parts_within_folders_of_their_name(tmp_path, notes):
 def test_a_class_may_be_named_as_a_part_within_a_part(tmp_path):
     make(tmp_path, [f"val/{name}/{number}.png" for name in ("bus", "train") for number in "12"])
     assert folder_classes(str(tmp_path)) == ("bus", "train")
+
+
+def test_a_class_that_is_an_empty_folder(tmp_path):
+    make(tmp_path, ["cat/1.png", "cat/2.png"])
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match="dog: no images for this class, the folder is empty; add"):
+        folder_classes(str(tmp_path))
 
 
 def test_a_folder_that_is_missing(tmp_path):

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from readers import images
-from readers.images import Images, decode_images, read_image
-from tests.damage import JUNK, cut
+from readers.images import Images, decode_images, note_copies, read_image, without_groups
+from tests.damage import JUNK, check_message, cut
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -225,3 +225,69 @@ def test_damaged_cache(paths, cache):
     JUNK(file)
     with pytest.raises(InputError, match="is damaged; delete it"):
         decode_images("set", paths, 8, WHOLE)
+
+
+# ----------------------------------------------------------------------------- copies
+
+
+def draw_set(numbers, labels):
+    """Images of one number in all pixels each."""
+    pixels = torch.tensor(numbers, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    return without_groups(pixels, np.array(labels))
+
+
+@pytest.mark.parametrize(
+    "numbers, labels, line",
+    [
+        ([5, 6, 7], [0, 0, 1], None),
+        ([1, 6, 7], [0, 0, 1], "1 of the 3 different images for b are copies of images for a:"),
+        ([1, 2, 7], [0, 0, 1], "2 of the 3 different images for b are copies of images for a, 1 "),
+        ([1, 2, 6, 8], [0, 0, 1, 1], "2 of the 4 different images for b"),
+    ],
+)
+def test_copies_in_two_sets_are_counted(monkeypatch, capsys, numbers, labels, line):
+    monkeypatch.setattr(records, "NOTES", [])
+    note_copies({"for a": draw_set([1, 2, 3, 4], [0, 1, 0, 1]), "for b": draw_set(numbers, labels)})
+    assert len(records.NOTES) == (line is not None)
+    assert capsys.readouterr().out.startswith(line or "")
+    assert "another label" in "".join(records.NOTES) or line is None or not line.endswith("a, 1 ")
+
+
+@pytest.mark.parametrize(
+    "numbers, labels, line",
+    [
+        ([1, 2, 3], [0, 0, 1], None),
+        (
+            [1, 1, 2, 2, 2],
+            [0, 0, 1, 1, 1],
+            "3 of the 5 images for a are copies of others among them",
+        ),
+        (
+            [1, 1, 2, 3, 3, 3],
+            [0, 1, 1, 0, 1, 1],
+            "3 of the 6 images for a are copies of others among them; 2 images are in two classes",
+        ),
+    ],
+)
+def test_copies_in_one_set_are_counted(monkeypatch, numbers, labels, line):
+    monkeypatch.setattr(records, "NOTES", [])
+    note_copies({"for a": draw_set(numbers, labels)})
+    assert ([line] if line else []) == records.NOTES
+
+
+def test_each_pair_of_sets_is_compared(monkeypatch):
+    monkeypatch.setattr(records, "NOTES", [])
+    sets = {"for a": [1, 2, 3], "for b": [3, 4, 5], "for c": [1, 5, 6, 7]}
+    note_copies({name: draw_set(numbers, [0] * len(numbers)) for name, numbers in sets.items()})
+    pairs = [line.partition(" different images ")[2].partition(":")[0] for line in records.NOTES]
+    copies = "are copies of images"
+    assert pairs == [f"for b {copies} for a", f"for c {copies} for a", f"for c {copies} for b"]
+
+
+@pytest.mark.parametrize("numbers", [[1], [1, 2], [2, 2, 1], [1, 2, 3, 4]])
+def test_a_set_of_copies_alone_is_refused(numbers):
+    first, second = draw_set([1, 2, 3, 4], [0] * 4), draw_set(numbers, [0] * len(numbers))
+    with pytest.raises(InputError) as refusal:
+        note_copies({"for the values": first, "for the report": second})
+    words = "all images for the report are copies of images for the values"
+    check_message(str(refusal.value), words, "put other images there")

@@ -10,11 +10,10 @@ import torchvision
 from torch import nn
 
 import model
-from datasets import MEAN, STD, normalise
+from datasets import MEAN, STD
 from readers import networks
 from readers.networks import find_head, make_network, normalisation_of
 from tests.damage import check_message
-from tests.networks import patches
 
 OWN = """
 from torch import nn
@@ -29,6 +28,18 @@ def wrong_head(num_classes):
 
 def no_network(num_classes):
     return [1]
+
+def parallel(num_classes):
+    return nn.DataParallel(build(num_classes))
+
+def compiled(num_classes):
+    import torch
+    return torch.compile(build(num_classes))
+
+def volumes(num_classes):
+    network = build(num_classes)
+    network.other = nn.Conv3d(3, 4, 1)
+    return network
 
 def fails(num_classes):
     raise RuntimeError("no such layer")
@@ -59,6 +70,20 @@ class Configured(nn.Module):
     def forward(self, x):
         y = self.flat(x.flatten(1))
         return self.net(x) + 0 * y
+"""
+
+
+OTHERS = """
+import argparse, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, default=5)
+width = parser.parse_args().width
+from torch import nn
+{top}
+def build(num_classes):
+    {first}
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(width, num_classes))
 """
 
 
@@ -144,10 +169,13 @@ def test_a_function_of_a_file(own):
     "name, words",
     [
         ("wrong_head", "gives (1, 7) for an image, but must give (1, 2)"),
+        ("volumes", "weights of more than four axes, as of 3d convolutions; give one for images"),
         ("no_network", "returns a list; give one that returns an nn.Module"),
         ("fails", "fails (RuntimeError: no such layer)"),
         ("no_argument", "give a file with a function no_argument that takes num_classes"),
         ("missing", "give a file with a function missing"),
+        ("missing", "my_model.py has no function missing, but build, wrong_head, no_network"),
+        ("nn", "my_model.py has no function nn, but build"),  # what it imports is no function
         ("TwoOutputs", "gives tuple for an image"),
         ("Embeds", "its last layer, net.4, gives 8 outputs, but must give the 2 logits"),
     ],
@@ -158,11 +186,48 @@ def test_a_file_whose_function_does_not_do(own, name, words):
     check_message(str(refusal.value), f"{own}:{name}", words)
 
 
+@pytest.mark.parametrize("name", ["parallel", "compiled"])
+def test_a_network_in_a_wrapper_is_the_network(own, name):
+    network = model.build(f"{own}:{name}", "none", 32)
+    assert list(network.state_dict()) == list(model.build(f"{own}:build", "none", 32).state_dict())
+
+
 def test_a_file_that_is_no_python(own):
     with open(own, "w") as file:
         file.write("def build(:")
     with pytest.raises(InputError, match=r"fails \(SyntaxError"):
         model.build(f"{own}:build", "none", 32)
+
+
+def test_a_file_that_parses_arguments(own, monkeypatch):
+    """It sees none: those of the script are not meant for it."""
+    with open(own, "w") as file:
+        file.write(OTHERS.format(top="", first="pass"))
+    monkeypatch.setattr(sys, "argv", ["mab.py", "--TASK=folder", "--width=7"])
+    assert model.build(f"{own}:build", "none", 32)[0].out_channels == 5
+    assert sys.argv == ["mab.py", "--TASK=folder", "--width=7"]
+
+
+@pytest.mark.parametrize(
+    "top, first, words",
+    [
+        ("parser.add_argument('data'); parser.parse_args()", "pass", ["ends the program, with 2"]),
+        ("sys.exit('no GPU')", "pass", ["ends the program, with 'no GPU'", "__main__"]),
+        ("", "sys.exit(3)", ["ends the program, with 3", "behind if __name__"]),
+        ("", "raise OSError('no such disk')", ["OSError: no such disk", "put what it reads"]),
+        ("open('w.pth')", "pass", ["FileNotFoundError", "w.pth", "put what it reads where it"]),
+        ("import no_such_library", "pass", ["No module named 'no_such_library'", "install"]),
+        ("from my_model import build", "pass", ["my_model"]),
+        ("import sys; getattr(sys.modules[__name__], 'x')", "pass", ["module '", "my_model.py'"]),
+    ],
+)
+def test_a_file_that_fails_when_it_is_loaded(own, top, first, words, capsys):
+    with open(own, "w") as file:
+        file.write(OTHERS.format(top=top, first=first))
+    with pytest.raises(InputError) as refusal:
+        model.build(f"{own}:build", "none", 32)
+    check_message(str(refusal.value), f"{own}:build", *words)
+    assert "network_" not in str(refusal.value) and capsys.readouterr().err == ""
 
 
 def test_a_checkpoint_of_a_file_that_has_changed(own, tmp_path):
@@ -207,45 +272,12 @@ def test_the_head_is_the_layer_called_last():
     assert not any(module._forward_hooks for module in network.modules())
 
 
-# ----------------------------------------------------------------------------- normalisation
-
-
-@pytest.mark.parametrize(
-    "given, mean, std",
-    [
-        ("auto", MEAN, STD),
-        ("0,0,0,1,1,1", (0, 0, 0), (1, 1, 1)),
-        ("0.5, 0.5, 0.5, 0.5, 0.5, 0.5", (0.5,) * 3, (0.5,) * 3),
-        ("0.48,0.45,0.40,0.26,0.26,0.27", (0.48, 0.45, 0.40), (0.26, 0.26, 0.27)),
-    ],
-)
-def test_a_network_gets_the_normalisation_that_it_expects(given, mean, std):
-    """As the plain network does on images normalised by hand."""
-    torch.manual_seed(0)
-    network = model.build("squeezenet1_1", "none", 64, normalisation=given).eval()
-    torch.manual_seed(0)
-    plain = model.build("squeezenet1_1", "none", 64).eval()
-    pixels = patches(0)[:3, :, :64, :64]
-    by_hand = (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    with torch.no_grad():
-        logits = network(normalise(pixels, "cpu"))
-        torch.testing.assert_close(logits, plain(by_hand), rtol=1e-4, atol=1e-4)
-    assert list(network.state_dict()) == list(plain.state_dict())
-    assert (model.digest(network) == model.digest(plain)) == (given == "auto")
-
-
 def test_the_normalisation_of_a_network_s_own_config(own):
     network = make_network(f"{own}:Configured", 2)
     assert normalisation_of(network, "auto") == ((0.5,) * 3, (0.5,) * 3)
     assert normalisation_of(network, "0,0,0,1,1,1") == ((0,) * 3, (1,) * 3)
     network.default_cfg = {"mean": None}
     assert normalisation_of(network, "auto") == (MEAN, STD)
-
-
-@pytest.mark.parametrize("given", ["x", "0.5", "0,0,0,1,1,0", "0,0,0,1,1,-1", "0,0,0,nan,1,1", ""])
-def test_a_normalisation_that_cannot_be(given):
-    with pytest.raises(InputError, match="--NORMALISATION=.*must be auto, or six numbers"):
-        normalisation_of(nn.Linear(1, 1), given)
 
 
 # ----------------------------------------------------------------------------- downloads

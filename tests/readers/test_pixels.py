@@ -320,6 +320,20 @@ REFUSED = {
     "all transparent": (save(in_colour(Image.new("L", (8, 8))), "a.png"), "nothing to see"),
     "postscript": (put(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "JPEG, "),
     "web page": (put(b"<!DOCTYPE html><html>404</html>", "a.jpg"), "JPEG, "),
+    "web page by name": (
+        put(b"\n<HTML><body>Forbidden", "a.jpg"),
+        "it is a web page, as a download",
+    ),
+    "text": (
+        put(b"Access denied for key x", "a.jpg"),
+        'it is text that begins with "Access denied',
+    ),
+    "SVG": (put(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "it is XML, such as an SVG drawing"),
+    "HEIC by name": (put(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.jpg"), "it is a HEIC photo"),
+    "Git LFS": (
+        put(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "a.jpg"),
+        "it is a pointer of Git LFS, not the image itself); run git lfs pull where",
+    ),
     "HEIC": (put(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99, "a.jpg"), "JPEG, "),
     "empty": (empty, "the file is empty"),
     "dangling link": (dangling, "link to /no/where.jpg"),

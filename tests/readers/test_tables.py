@@ -99,6 +99,31 @@ def test_tables_that_cannot_be_read(tmp_path, content, words):
     check_message(" ".join(str(error.value).split()), str(path), *words)
 
 
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ('file,gender\n"a,Male\n', '"a,Male'),
+        ('file,gender\na,Male\n"b,Male\nc,"Female\nd,Male\n', '"b,Male'),  # no error of pandas
+        ('file,gender\na,Male\nb,"Female\nc,Male\n', 'b,"Female'),
+        ('file;gender\n"a";"Male\nb";"Male"\n', '"a";"Male'),
+        ('file gender\na "Male\nb "Male\n', 'a "Male'),
+        ('"file,gender\na,Male\n', '"file,gender'),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_shown(tmp_path, text, line):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_table(path, COLUMNS)
+    check_message(str(error.value), f"a quote is not closed in the line {line})", "correct that")
+
+
+def test_a_quote_within_a_field_is_no_harm(tmp_path):
+    (tmp_path / "x.csv").write_text('file,gender\n5" pipe.jpg,Male\n"a ""b"".jpg",Female\n')
+    table = read_table(tmp_path / "x.csv", COLUMNS)
+    assert table["file"].tolist() == ['5" pipe.jpg', 'a "b".jpg']
+
+
 AGES = ("20-29", "more than 70")
 RACES = ("White", "Latino_Hispanic", "East Asian")
 

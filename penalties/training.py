@@ -1,0 +1,120 @@
+"""Training with a penalty."""
+
+from dataclasses import dataclass
+
+from common.settings import InputError
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from explain.decomposition import Decomposer
+from penalties.losses import METHODS, Batch
+from penalties.networks import seeded_network
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        epochs: int.
+        batch_size: int.
+        learning_rate: float, Adam's.
+        weight_decay: float, Adam's.
+        one_cycle: bool, whether the learning rate rises over a tenth of the steps, then falls.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    one_cycle: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        method: str, a key of METHODS.
+        strength: float, lambda; 0 for methods without one.
+        seed: int, of first weights, order, dropout, and what a method draws.
+    """
+
+    method: str
+    strength: float
+    seed: int
+
+    def name(self):
+        """The job in file names and bars: "cdep_10_seed_0"."""
+        strength = f"_{self.strength:g}" if METHODS[self.method].has_strength else ""
+        return f"{self.method}{strength}_seed_{self.seed}"
+
+
+def train_network(problem, make, job, recipe):
+    """Train one network of a Problem.
+
+    Args:
+        problem: Problem, of which only the training rows are looked at.
+        make: function () -> nn.Module.
+        job: Job.
+        recipe: Recipe.
+
+    Returns:
+        nn.Module in eval mode.
+
+    Raises:
+        InputError: the loss is not finite, or the network cannot be decomposed.
+    """
+    method, data = METHODS[job.method], problem.train
+    network = seeded_network(make, job.seed).train()
+    inputs = problem.erase(data.inputs) if method.erases else data.inputs
+    n, steps = len(data.label), recipe.epochs * -(-len(data.label) // recipe.batch_size)
+    options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    optimizer = torch.optim.Adam(network.parameters(), **options)
+    schedule = None
+    if recipe.one_cycle:
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR
+        schedule = one_cycle(optimizer, options["lr"], total_steps=max(steps, 20), pct_start=0.1)
+    decompose = _decomposer(network) if method.rule else None
+    generator = torch.Generator().manual_seed(job.seed)
+    with tqdm(total=steps, desc=job.name(), unit=" batches", leave=False) as bar:
+        for epoch in range(recipe.epochs):
+            torch.manual_seed(1000 * job.seed + epoch)  # dropout has no other generator
+            rng = np.random.default_rng([job.seed, epoch])
+            for rows in np.array_split(rng.permutation(n), -(-n // recipe.batch_size)):
+                masks = problem.draw_masks(rows, rng)
+                rows = torch.from_numpy(rows)
+                seen = problem.prepare(inputs[rows])
+                batch = (seen, data.label[rows], masks, generator)
+                loss = _loss(method, job, Batch(network, decompose, method.rule, *batch))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if schedule:
+                    schedule.step()
+                bar.update()
+    return network.eval()
+
+
+def _loss(method, job, batch):
+    try:
+        logits, penalty = method.penalty(batch)
+    except ValueError as error:
+        raise InputError(f"the network cannot be decomposed: {error}") from None
+    loss = cross_entropy(logits, batch.label) + job.strength * penalty
+    if not torch.isfinite(loss):
+        raise InputError(
+            f"{job.name()}: the loss is not finite; give smaller --LAMBDAS, or a lower "
+            "--LEARNING_RATE"
+        )
+    return loss
+
+
+def _decomposer(network):
+    try:
+        return Decomposer(network)
+    except ValueError as error:
+        raise InputError(f"the network cannot be decomposed: {error}") from None

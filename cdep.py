@@ -48,9 +48,8 @@ SHOWN = 4  # images in the figure of heat-maps
 OPEN_TEST = True  # False: the test rows stay closed; results are of the validation rows
 # -----------------------------------------------------------------------------
 
-TRAINED_WITH = ("EXPERIMENT", "SEED", "TRAIN_ROWS")
-CHOSEN_WITH = ("METHODS", "LAMBDAS", "SEEDS", "SEARCH_SEEDS", "OPEN_TEST")  # of an opened test
-MAP_RULE = "shapley"  # of heat-maps
+TRAINED_WITH = ["EXPERIMENT", "SEED", "TRAIN_ROWS"]  # what a training must share
+CHOSEN_WITH = ["METHODS", "LAMBDAS", "SEEDS", "SEARCH_SEEDS", "OPEN_TEST"]  # and an opened test
 
 
 def main():
@@ -254,7 +253,7 @@ def draw_maps(problem, arch, record):
         shown = examples
         if ALL_METHODS[name].erases:
             shown = examples._replace(inputs=problem.erase(examples.inputs))
-        maps.append(block_map(network, problem, shown, MAP_RULE, block))
+        maps.append(block_map(network, problem, shown, block))
         with torch.no_grad():
             answers.append(network(problem.prepare(shown.inputs)).argmax(1).numpy())
     return {

@@ -8,6 +8,7 @@ from penalties.losses import centre, input_gradient, margin, masked_sum
 
 EXPLAINED = 200  # rows at most whose explanations are averaged
 ROWS = 250  # at once
+MAP_RULE = "shapley"  # of heat-maps
 
 
 @torch.no_grad()
@@ -126,14 +127,13 @@ def choose_strength(means, vanilla):
 
 
 @torch.no_grad()
-def block_map(network, problem, examples, rule, block):
+def block_map(network, problem, examples, block):
     """What blocks of pixels contribute to the margin of the true class over the mean logit.
 
     Args:
         network: nn.Module in eval mode.
         problem: Problem.
         examples: Examples of images (N, C, S, S).
-        rule: str, of the decomposition.
         block: int, side of a block in pixels; it divides S.
 
     Returns:
@@ -143,6 +143,6 @@ def block_map(network, problem, examples, rule, block):
     side = inputs.shape[-1] // block
     masks = torch.eye(side * side, dtype=torch.bool).view(-1, 1, 1, side, side)
     masks = masks.repeat_interleave(block, -1).repeat_interleave(block, -2)
-    relevant = centre(Decomposer(network)(inputs, masks, rule).relevant)
+    relevant = centre(Decomposer(network)(inputs, masks, MAP_RULE).relevant)
     own = relevant[:, torch.arange(len(examples.label)), examples.label]  # (blocks, N)
     return own.T.reshape(-1, side, side).numpy()

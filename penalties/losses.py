@@ -6,7 +6,7 @@ METHODS. Penalties are means over the batch and sums over masks.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -36,6 +36,15 @@ class Batch:
     label: torch.Tensor
     masks: torch.Tensor
     generator: torch.Generator
+
+    def split(self, n):
+        """The first n rows, and the others: two Batches."""
+        pieces = []
+        for rows in (slice(n), slice(n, None)):
+            masks = self.masks if self.masks.shape[1] == 1 else self.masks[:, rows]
+            taken = {"inputs": self.inputs[rows], "label": self.label[rows], "masks": masks}
+            pieces.append(replace(self, **taken))
+        return pieces
 
 
 def vanilla(batch):

@@ -88,8 +88,9 @@ def train_network(problem, make, job, recipe):
                 masks = problem.draw_masks(rows, rng)
                 rows = torch.from_numpy(rows)
                 seen = problem.prepare(inputs[rows])
-                batch = (seen, data.label[rows], masks, generator)
-                loss = _loss(method, job, Batch(network, decompose, method.rule, *batch))
+                parts = (seen, data.label[rows], masks, generator)
+                batch = Batch(network, decompose, method.rule, *parts)
+                loss = _loss(method, job, batch, problem.n_penalised)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -99,11 +100,17 @@ def train_network(problem, make, job, recipe):
     return network.eval()
 
 
-def _loss(method, job, batch):
+def _loss(method, job, batch, n_penalised):
+    """The loss of a batch. n_penalised: rows that the penalty is a mean over, the first; 0: all."""
+    penalised, plain = batch, None
+    if n_penalised and n_penalised < len(batch.label):
+        penalised, plain = batch.split(n_penalised)
     try:
-        logits, penalty = method.penalty(batch)
+        logits, penalty = method.penalty(penalised)
     except ValueError as error:
         raise InputError(f"the network cannot be decomposed: {error}") from None
+    if plain:
+        logits = torch.cat([logits, batch.network(plain.inputs)])
     loss = cross_entropy(logits, batch.label) + job.strength * penalty
     if not torch.isfinite(loss):
         raise InputError(

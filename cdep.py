@@ -8,8 +8,8 @@ METHODS adds a penalty on the use of the decoy, for several LAMBDAS and SEEDS. V
 decoys that point elsewhere, choose lambda; then the test rows are opened, once. Measured are
 answers under decoys of every kind, and beside them what explanations say of the decoy.
 
-EXPERIMENT: digits, decoy_mnist, color_mnist, compas. Writes cdep.json, cdep.csv, maps.npz and
-figures under RECORDS_DIR. Interrupted, the same command goes on with the next training.
+EXPERIMENT: digits, decoy_mnist, color_mnist, faces, compas. Writes cdep.json, cdep.csv, maps.npz
+and figures under RECORDS_DIR. Interrupted, the same command goes on with the next training.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import os
 import time
 
 from common import records, settings
-from common.settings import DATA_DIR, SEED, InputError
+from common.settings import DATA_DIR, SEED, WEIGHTS, InputError
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def load():
     settings.require("SEARCH_SEEDS", SEARCH_SEEDS, SEARCH_SEEDS <= SEEDS, rule)
     for name in ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE"):
         settings.require(name, globals()[name], globals()[name] >= 0, "0 or more")
-    problem = load_problem(EXPERIMENT, DATA_DIR, TRAIN_ROWS)
+    problem = load_problem(EXPERIMENT, DATA_DIR, TRAIN_ROWS, WEIGHTS)
     arch = next(iter(problem.networks)) if ARCH == "auto" else ARCH
     require_arch(arch, problem.networks)
     own = problem.recipes[arch]
@@ -118,6 +118,8 @@ def open_record(problem, arch, recipe):
     path = f"{RECORDS_DIR}/cdep.json"
     trained = {name: globals()[name] for name in TRAINED_WITH} | {"arch": arch}
     trained |= {"recipe": vars(recipe), "data": digest(problem)}
+    if EXPERIMENT == "faces":  # the others start from nothing
+        trained["weights"] = WEIGHTS
     chosen = {name: globals()[name] for name in CHOSEN_WITH}
     record = {"run": trained, "chosen_with": chosen, "trainings": [], "chosen": {}, "results": []}
     if not os.path.exists(path):

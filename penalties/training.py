@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+import model
 from explain.decomposition import Decomposer
 from penalties.losses import METHODS, Batch
 from penalties.networks import seeded_network
@@ -23,7 +24,8 @@ class Recipe:
         batch_size: int.
         learning_rate: float, Adam's.
         weight_decay: float, Adam's.
-        one_cycle: bool, whether the learning rate rises over a tenth of the steps, then falls.
+        one_cycle: bool, whether optimizer and schedule are those of train_squeeze.py, AdamW with a
+            rate that rises over a tenth of the steps, then falls; instead of Adam.
     """
 
     epochs: int
@@ -72,12 +74,7 @@ def train_network(problem, make, job, recipe):
     network = seeded_network(make, job.seed).train()
     inputs = problem.erase(data.inputs) if method.erases else data.inputs
     n, steps = len(data.label), recipe.epochs * -(-len(data.label) // recipe.batch_size)
-    options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    optimizer = torch.optim.Adam(network.parameters(), **options)
-    schedule = None
-    if recipe.one_cycle:
-        one_cycle = torch.optim.lr_scheduler.OneCycleLR
-        schedule = one_cycle(optimizer, options["lr"], total_steps=max(steps, 20), pct_start=0.1)
+    optimizer, schedule = _make_optimizer(network, recipe, steps)
     decompose = _decomposer(network) if method.rule else None
     generator = torch.Generator().manual_seed(job.seed)
     with tqdm(total=steps, desc=job.name(), unit=" batches", leave=False) as bar:
@@ -98,6 +95,14 @@ def train_network(problem, make, job, recipe):
                     schedule.step()
                 bar.update()
     return network.eval()
+
+
+def _make_optimizer(network, recipe, steps):
+    """The optimizer, and its schedule or None."""
+    if recipe.one_cycle:
+        return model.make_optimizer(network, recipe.learning_rate, steps)
+    options = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    return torch.optim.Adam(network.parameters(), **options), None
 
 
 def _loss(method, job, batch, n_penalised):

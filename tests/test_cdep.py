@@ -121,11 +121,6 @@ def test_an_opened_test_chooses_nothing_more(study, stops, case):
     stops("cdep.py", f"--{case}", cwd=study, words=["another run", name])
 
 
-def test_a_loss_that_is_not_finite(tmp_path, stops):
-    words = ["not finite", "LAMBDAS"]
-    stops("cdep.py", "--METHODS=rrr", "--LAMBDAS=1e38", cwd=tmp_path, words=words)
-
-
 def test_a_damaged_network(study, stops):
     path = study / "records/cdep/networks/cdep_last_3_seed_0.pth"
     path.write_bytes(b"no network")

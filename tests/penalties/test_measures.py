@@ -15,7 +15,8 @@ from penalties.measures import (
     measure,
     score_validation,
 )
-from penalties.problems import Examples, load_problem
+from penalties.problem import Examples
+from penalties.problems import load_problem
 
 
 class Reads(nn.Module):

@@ -9,9 +9,13 @@ import torch
 from sklearn.datasets import load_digits
 
 from drawings.decoys import colours
-from penalties import problems
+from drawings.portraits import write_portraits
+from penalties import images
+from penalties.images import Planted, corner_masks, plant_conditions
 from penalties.losses import METHODS
-from penalties.problems import CONDITIONS, PROBLEMS, corner_masks, load_problem, plant_conditions
+from penalties.problem import CONDITIONS
+from penalties.problems import PROBLEMS, load_problem
+from tests.conftest import SMALL_PORTRAITS
 from tests.readers.test_people import COMPAS_HEADER
 
 
@@ -49,6 +53,7 @@ def write_compas(folder, n=300):
 @pytest.fixture(scope="session")
 def data_dir(shared_folder):
     def make(folder):
+        write_portraits(str(folder), 0, **SMALL_PORTRAITS)
         write_mnist(folder)
         write_compas(folder)
 
@@ -57,7 +62,7 @@ def data_dir(shared_folder):
 
 @pytest.fixture(scope="session", params=PROBLEMS)
 def problem(request, data_dir):
-    return load_problem(request.param, data_dir, 0)
+    return load_problem(request.param, data_dir, 0, "none")
 
 
 def test_every_problem_keeps_its_promises(problem):
@@ -83,11 +88,11 @@ def test_every_problem_keeps_its_promises(problem):
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_fewer_rows_and_too_many(name, data_dir):
-    few, all_rows = (load_problem(name, data_dir, n) for n in (50, 0))
+    few, all_rows = (load_problem(name, data_dir, n, "none") for n in (50, 0))
     assert len(few.train.label) == 50 < len(all_rows.train.label)
     assert torch.equal(few.train.label, all_rows.train.label[:50])
     with pytest.raises(InputError, match="TRAIN_ROWS"):
-        load_problem(name, data_dir, 10**6)
+        load_problem(name, data_dir, 10**6, "none")
 
 
 def test_training_and_other_rows_are_different_digits():
@@ -106,8 +111,8 @@ def test_training_and_other_rows_are_different_digits():
 
 
 def test_decoys_of_every_condition():
-    images, label = np.zeros((400, 3, 8, 8), np.uint8), np.arange(400) % 10
-    shown = plant_conditions(images, label, problems.Planted("grey_corner", 2, 10), 0)
+    pixels, label = np.zeros((400, 3, 8, 8), np.uint8), np.arange(400) % 10
+    shown = plant_conditions(pixels, label, Planted("grey_corner", 2, 10), 0)
     assert list(shown) == list(CONDITIONS)
     level = {name: array.max((1, 2, 3)).astype(int) for name, array in shown.items()}
     np.testing.assert_array_equal(level["same"], 255 - 25 * label)
@@ -130,7 +135,7 @@ def test_colours_of_digits(data_dir):
     share = ink.max(1, keepdims=True) / 255
     np.testing.assert_allclose(ink, palette * share, atol=1.5)
     masks = problem.draw_masks(np.arange(3), np.random.default_rng(0))
-    assert masks.flatten(1).sum(1).tolist() == [1] * problems.PIXELS
+    assert masks.flatten(1).sum(1).tolist() == [1] * images.PIXELS
     inked = (problem.show(problem.train.inputs).max(3) > 0).any(0)
     assert (problem.masks[:, 0, 0].any(0).numpy() <= inked).all()
 

@@ -1,15 +1,20 @@
 """cdep.py for seconds on scikit-learn's digits: its record, resumption, and bad input."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from penalties.losses import METHODS
-from tests.conftest import run_script
+from tests.conftest import REPOSITORY, run_script
 from tests.penalties.test_problems import data_dir  # noqa: F401 (a fixture)
+
+PAGE = (REPOSITORY / "docs/cdep.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +135,24 @@ def test_a_damaged_network(study, stops):
 def test_no_data(tmp_path, stops):
     arguments = ("--EXPERIMENT=compas", "--DATA_DIR=nowhere")
     stops("cdep.py", *arguments, cwd=tmp_path, words=["nowhere/compas"])
+
+
+def test_the_example_of_the_page():
+    """With its penalty the corner, which follows the label, matters less than without."""
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    torch.manual_seed(0)
+    images, labels = torch.randn(32, 3, 16, 16), torch.arange(32) % 2
+    images[:, :, :4, :4] = 3.0 * labels[:, None, None, None]
+    masks = torch.zeros(32, 1, 16, 16)
+    masks[:, :, :4, :4] = 1
+    effects = {}
+    for strength in ("1.0", "0.0"):
+        torch.manual_seed(1)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 2)
+        )
+        names = {"network": network, "batches": [(images, labels, masks)] * 60}
+        exec(example.replace("1.0 * penalty", f"{strength} * penalty"), names)
+        margins = [network(part).diff() for part in (images, images * (1 - masks))]
+        effects[strength] = (margins[0] - margins[1]).abs().mean().item()
+    assert effects["1.0"] < effects["0.0"] / 5

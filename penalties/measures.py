@@ -81,14 +81,14 @@ def explained_shares(network, problem, examples):
     sums = {"share_cd": 0.0, "share_shapley": 0.0, "gradient": 0.0}
     for start in range(0, len(examples.label), ROWS):
         part = examples.take(slice(start, start + ROWS))
-        inputs = problem.prepare(part.inputs)
+        inputs, masks = problem.prepare(part.inputs), problem.masks_for(part.inputs)
         with torch.no_grad():
             for rule in ("cd", "shapley"):
-                parts = decompose(inputs, problem.masks, rule)
+                parts = decompose(inputs, masks, rule)
                 size, rest = (centre(values).abs().sum(-1) for values in (parts[0], parts.rest))
                 sums[f"share_{rule}"] += (size / (size + rest)).mean(0).sum().item()
         gradient = input_gradient(network, inputs, part.label, margin, create_graph=False)[1].abs()
-        masked = masked_sum(gradient, problem.masks, inputs).sum(0)
+        masked = masked_sum(gradient, masks, inputs).sum(0)
         sums["gradient"] += (masked / gradient.flatten(1).sum(1)).nan_to_num().sum().item()
     return {name: value / len(examples.label) for name, value in sums.items()}
 

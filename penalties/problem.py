@@ -43,7 +43,8 @@ class Problem:
         open_test: function () -> {condition: Examples}, the same of the test set.
         draw_masks: function (rows (B,) int, numpy Generator) -> (M, B or 1, ...) bool: what must
             not be used in these rows of the training set.
-        masks: (M, 1, ...) bool, the masks that measures look at.
+        masks: the masks that measures look at: (M, 1, ...) bool, or a function from inputs
+            (B, ...) to (M, B, ...) bool.
         erase: function, inputs (N, ...) -> the same without the decoy, whatever it was.
         networks: {name: function () -> nn.Module}; the first is the default.
         recipes: {name: Recipe} of these networks.
@@ -58,7 +59,7 @@ class Problem:
     val: dict
     open_test: Callable
     draw_masks: Callable
-    masks: torch.Tensor
+    masks: torch.Tensor | Callable
     erase: Callable
     networks: dict
     recipes: dict
@@ -66,6 +67,10 @@ class Problem:
     prepare: Callable = torch.Tensor.contiguous
     show: Callable | None = None
     n_penalised: int = 0
+
+    def masks_for(self, inputs):
+        """The masks that measures look at, of these inputs: (M, B or 1, ...) bool."""
+        return self.masks(inputs) if callable(self.masks) else self.masks
 
 
 def fixed_masks(masks):

@@ -8,6 +8,7 @@ from common.settings import InputError
 
 from penalties.images import color_mnist, decoy_mnist, digits, faces
 from penalties.tables import compas_race
+from penalties.words import sentiment
 
 PROBLEMS = {  # by EXPERIMENT
     "digits": digits,
@@ -15,6 +16,7 @@ PROBLEMS = {  # by EXPERIMENT
     "color_mnist": color_mnist,
     "faces": faces,
     "compas": compas_race,
+    "sentiment": sentiment,
 }
 
 

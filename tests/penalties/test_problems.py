@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from drawings.decoys import colours
 from drawings.portraits import write_portraits
-from penalties import images
+from penalties import images, words
 from penalties.images import Planted, corner_masks, plant_conditions
 from penalties.losses import METHODS
 from penalties.problem import CONDITIONS
@@ -50,12 +50,25 @@ def write_compas(folder, n=300):
     (folder / "compas/compas-scores-two-years.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_sentences(folder):
+    """Sentences whose label is in one of their words; quotes and commas as in the original."""
+    rng = np.random.default_rng(0)
+    (folder / "sst2").mkdir(parents=True)
+    for name, n in (("train", 120), ("dev", 30), ("test", 40)):
+        lines = ["sentence\tlabel"]
+        for label in np.arange(n) % 2:
+            words = rng.choice(["a", '"', "film", ",", "``", "plot"], rng.integers(1, 40)).tolist()
+            lines.append(f"{' '.join([*words, ('Bad', 'good')[label]])}\t{label}")
+        (folder / f"sst2/{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture(scope="session")
 def data_dir(shared_folder):
     def make(folder):
         write_portraits(str(folder), 0, **SMALL_PORTRAITS)
         write_mnist(folder)
         write_compas(folder)
+        write_sentences(folder)
 
     return str(shared_folder("decoy data", make))
 
@@ -81,7 +94,7 @@ def test_every_problem_keeps_its_promises(problem):
             assert not torch.equal(examples[name].inputs, examples["same"].inputs)
     masks = problem.draw_masks(np.arange(5), np.random.default_rng(0))
     assert masks.dtype == torch.bool and masks.dim() == problem.train.inputs.dim() + 1
-    assert problem.masks.shape[2:] == masks.shape[2:]
+    assert problem.masks_for(problem.train.inputs[:5]).shape[2:] == masks.shape[2:]
     assert set(problem.strengths) == {name for name in METHODS if METHODS[name].has_strength}
     assert set(problem.recipes) == set(problem.networks)
 
@@ -162,3 +175,35 @@ def test_race_of_compas(data_dir):
 def test_an_experiment_that_is_not_there():
     with pytest.raises(InputError, match="digits or decoy_mnist"):
         load_problem("mnist", "", 0)
+
+
+def test_sentences_with_a_decoy_word(data_dir):
+    problem = load_problem("sentiment", data_dir, 0)
+    part, masks = problem.val, problem.masks_for(problem.val["same"].inputs)
+    assert (masks.sum(-1) == 1).all() and not problem.masks_for(part["absent"].inputs).any()
+    word = {
+        name: examples.inputs[problem.masks_for(examples.inputs)[0]]
+        for name, examples in part.items()
+    }
+    label = part["same"].label
+    assert torch.equal(word["same"], words.FIRST_DECOY + label)
+    assert torch.equal(word["inverted"], words.FIRST_DECOY + 1 - label)
+    for examples in part.values():
+        assert torch.equal(problem.erase(examples.inputs), part["absent"].inputs)
+    starts = (part["absent"].inputs > 0).int()
+    assert (starts.diff(dim=1) >= 0).all()  # 0 stands before a sentence only
+    rows = np.arange(7)
+    expected = problem.masks_for(problem.train.inputs[:7])
+    assert torch.equal(problem.draw_masks(rows, None), expected)
+
+
+def test_decoys_by_hand():
+    numbers = words.number_words([["a", "film", "a"], ["film", "rare", "video"]])
+    assert numbers == {"video": 2, "text": 3, "a": 4, "film": 5}
+    sentences = [["a", "rare", "film"], ["video", "a"]]
+    plain = words.place_decoys(sentences, np.array([-1, -1]), numbers, np.random.default_rng(0))
+    assert plain[:, -4:].tolist() == [[0, 4, 1, 5], [0, 0, 0, 4]]
+    marked = words.place_decoys(sentences, np.array([1, 0]), numbers, np.random.default_rng(0))
+    assert sorted(marked[0, -4:].tolist()) == [1, 3, 4, 5]
+    assert sorted(marked[1, -2:].tolist()) == [2, 4]
+    assert torch.equal(words.erase_decoys(marked), plain)

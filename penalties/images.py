@@ -206,17 +206,17 @@ def color_mnist(data_dir, n_train, weights):
         draw_masks=lambda rows, rng: draw_pixels(rng, PIXELS),
         erase=grey,
         networks={"convnet": lambda: ConvNet(3, 28, 10)},
-        recipes={"convnet": Recipe(3, 64, 1e-3, 1e-3)},
+        recipes={"convnet": Recipe(7, 256, 1e-3, 1e-3)},
         strengths={
-            "cdep": (1000.0, 3000.0, 10000.0),
-            "cdep_centred": (100.0, 1000.0),
-            "cdep_last": (100.0, 1000.0),
-            "rrr": (100.0, 1000.0),
-            "rrr_margin": (10.0, 100.0),
-            "expected_gradients": (100.0, 1000.0),
+            "cdep": (300.0, 1000.0),
+            "cdep_centred": (100.0,),
+            "cdep_last": (100.0,),
+            "rrr": (100.0,),
+            "rrr_margin": (10.0,),
+            "expected_gradients": (100.0,),
         },
         show=show_images(unscale),
-        n_penalised=16,
+        n_penalised=64,
     )
 
 

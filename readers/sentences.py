@@ -32,7 +32,7 @@ def sst2(data_dir, split):
     if present != COLUMNS or not len(table) or not table["label"].isin(["0", "1"]).all():
         raise InputError(
             f"{path}: columns {list_names(present, 4)}, {len(table)} rows; it must hold a sentence "
-            "and a label of 0 or 1 in each row, below the names sentence and label; download it again"
+            "and a label of 0 or 1 in each row, below the names of the columns; download it again"
         )
     words = [sentence.lower().split() for sentence in table["sentence"]]
     return words, table["label"].to_numpy().astype("int64")

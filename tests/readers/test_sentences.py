@@ -23,7 +23,7 @@ def test_quotes_and_missing_values_are_words(tmp_path):
 )
 def test_other_files_are_refused(tmp_path, text):
     write(tmp_path, text)
-    with pytest.raises(InputError, match="sentence and label; download it again"):
+    with pytest.raises(InputError, match="names of the columns; download it again"):
         sst2(str(tmp_path), "train")
 
 

@@ -9,7 +9,8 @@ decoys that point elsewhere, choose lambda; then the test rows are opened, once.
 answers under decoys of every kind, and beside them what explanations say of the decoy.
 
 EXPERIMENT: digits, decoy_mnist, color_mnist, faces, compas, sentiment. Writes cdep.json, cdep.csv,
-maps.npz and figures under RECORDS_DIR. Interrupted, the same command goes on with the next training.
+maps.npz and figures under RECORDS_DIR. Interrupted, the same command goes on with the next
+training.
 """
 
 import hashlib

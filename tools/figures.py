@@ -33,7 +33,6 @@ FIGURE_FOLDERS = [
     "cur_records/cdep/digits",
     "cur_records/cdep/color_mnist",
     "cur_records/cdep/decoy_mlp",
-    "cur_records/cdep/decoy_convnet",
     "cur_records/cdep/compas",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.

@@ -11,7 +11,7 @@ from penalties.training import Recipe
 from readers.sentences import sst2
 
 DECOYS = ("video", "text")  # the word that follows the labels 0 and 1, as in the original's code
-LONGEST = 30  # words of a sentence that are used
+LONGEST = 20  # words of a sentence that are used
 RAREST = 2  # times that a word occurs in training; all others are one word
 UNKNOWN, FIRST_DECOY = 1, 2  # places in the vocabulary; 0 stands before each sentence
 
@@ -86,9 +86,9 @@ def sentiment(data_dir, n_train, weights):
         masks=find_decoys,
         erase=erase_decoys,
         networks={"lstm": lambda: WordNet(FIRST_DECOY + len(numbers), 2)},
-        recipes={"lstm": Recipe(3, 64, 2e-3)},
+        recipes={"lstm": Recipe(4, 128, 2e-3)},
         strengths=WORD_STRENGTHS,
-        n_penalised=16,
+        n_penalised=32,
     )
 
 

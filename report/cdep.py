@@ -27,6 +27,7 @@ EXPLAINED_COLUMNS = {
     "share_shapley": "CD's share, rule shapley",
     "gradient": "gradient's share",
 }
+MIN_TRAININGS = 3  # that an interval needs
 CONCEALED = 0.5  # an explanation conceals if it falls below this share of what it was, and
 RELIED = 0.5  # reliance stays above this share
 
@@ -45,10 +46,13 @@ def mean_measures(record, method, strength, seeds):
 
 
 def interval(values):
-    """Mean and 95 % t interval of trainings: (mean, low, high); of one, NaN for the interval."""
+    """Mean and 95 % t interval of trainings: (mean, low, high).
+
+    Of fewer than MIN_TRAININGS the interval is NaN: that of two is wider than all that can be.
+    """
     values = np.asarray(values, dtype=float)
-    if len(values) == 1:
-        return values[0], np.nan, np.nan
+    if len(values) < MIN_TRAININGS:
+        return values.mean(), np.nan, np.nan
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean(), values.mean() - half, values.mean() + half
 

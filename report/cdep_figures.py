@@ -21,7 +21,8 @@ def draw_all(record, maps):
 def lambda_figure(record):
     """The validation score that chooses lambda, against lambda; and reliance against shares.
 
-    Left: a line a method, bars are 95 % intervals over trainings, large markers the chosen lambda.
+    Left: a line a method, bars are 95 % intervals over three trainings or more, large markers the
+    chosen lambda.
     Right: each reported method's reliance against CD's share by the published rule.
     """
     figure, (curve_axis, reliance_axis) = make_panels(2, sharey=False)

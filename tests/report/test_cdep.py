@@ -39,7 +39,7 @@ def test_interval_is_students():
     mean, low, high = cdep.interval(values)
     expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert mean == pytest.approx(0.3) and (low, high) == pytest.approx(expected)
-    assert np.isnan(cdep.interval([0.1])[1:]).all()
+    assert np.isnan(cdep.interval([0.1, 0.3])[1:]).all()
 
 
 def test_means_of_one_lambda_and_some_seeds(record):

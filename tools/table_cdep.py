@@ -11,7 +11,7 @@ from penalties.losses import METHODS
 from report import cdep, cdep_figures
 from tools.recorded import markdown_table
 
-HEAD_METHODS = ("vanilla", "cdep", "cdep_centred", "rrr_margin", "erased")
+HEAD_METHODS = ("vanilla", "cdep", "cdep_centred", "rrr", "erased")
 EXPERIMENTS = {  # name and network -> what pages call it
     ("color_mnist", "convnet"): "ColorMNIST, decoy inverted",
     ("decoy_mnist", "mlp"): "DecoyMNIST, dense network, decoy inverted",

@@ -62,6 +62,13 @@ def test_a_clean_explanation_of_a_network_that_follows_the_decoy(record):
     assert "falls from 30.0% to 10.0%" in line and "from 50.0% to 40.0%" in line
 
 
+def test_an_interval_of_a_share_stays_in_it(record):
+    for row in record["results"]:
+        row["gradient"] = 0.001 * row["seed"] ** 5
+    frame = cdep.result_frame(record).set_index(["method", "measure"])
+    assert frame.loc[("cdep", "gradient"), "ci_low"] == 0
+
+
 def test_nothing_is_concealed_where_reliance_falls_too(record):
     for row in record["results"]:
         if row["method"] == "cdep":

@@ -98,12 +98,17 @@ def test_the_test_rows_can_stay_closed(tmp_path, script):
         assert chosen[row["method"], row["strength"], row["seed"]]["same"] == row["same"]
 
 
-@pytest.mark.parametrize("name", ["compas", "color_mnist"])
+@pytest.mark.parametrize("name", ["compas", "decoy_mnist", "faces", "sentiment"])
 def test_other_experiments(name, data_dir, tmp_path, script):  # noqa: F811
-    arguments = (f"--EXPERIMENT={name}", f"--DATA_DIR={data_dir}", "--METHODS=cdep,erased")
+    arguments = (
+        f"--EXPERIMENT={name}",
+        f"--DATA_DIR={data_dir}",
+        "--METHODS=cdep,erased",
+        "--WEIGHTS=none",
+    )
     status, error = script("cdep.py", *arguments, "--EPOCHS=1", cwd=tmp_path)
     assert status == 0, error
-    assert (tmp_path / "records/cdep/heatmaps.png").exists() == (name != "compas")
+    assert (tmp_path / "records/cdep/heatmaps.png").exists() == (name == "decoy_mnist")  # no faces
 
 
 WRONG = "EXPERIMENT=mnist ARCH=vgg METHODS=lrp LAMBDAS=0 LAMBDAS=a SEEDS=0 SEARCH_SEEDS=3 "

@@ -148,7 +148,7 @@ def digits(data_dir, n_train, weights):
 
 DECOY_STRENGTHS = {
     "cdep": (1.0, 10.0, 100.0),
-    "cdep_centred": (0.1, 1.0, 10.0),
+    "cdep_centred": (1.0, 10.0, 30.0, 100.0),
     "cdep_last": (0.03, 0.3, 3.0),
     "rrr": (1.0, 30.0, 300.0),
     "rrr_margin": (0.1, 1.0, 10.0),

@@ -37,7 +37,7 @@ def test_the_head_has_a_row_for_each_record():
 
 def test_claims_name_what_came_out():
     table = table_cdep.cdep_claims_table(str(FOLDER))
-    for folder, measure in (("color_mnist", "inverted"), ("compas", "gap"), ("compas", "same")):
+    for folder, measure in (("decoy_mlp", "inverted"), ("compas", "gap"), ("compas", "same")):
         assert table_cdep.mean_text(f"{FOLDER}/{folder}", "cdep", measure) in table
     assert table_cdep.cdep_result(str(FOLDER)).count("%") == len(FOLDERS)
 

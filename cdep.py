@@ -164,6 +164,7 @@ def train(problem, arch, recipe, record):
             for seed in seeds[:SEARCH_SEEDS]:
                 train_one(problem, arch, recipe, record, Job(name, strength, seed))
     vanilla = report.mean_measures(record, "vanilla", 0.0, seeds[:SEARCH_SEEDS])
+    record["chosen"] = {}  # of this run's methods; the record may hold trainings of others
     for name in names:
         means = {}
         for strength in strengths_of(problem, name):

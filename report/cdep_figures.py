@@ -29,6 +29,8 @@ def lambda_figure(record):
     curves = cdep.validation_curves(record)
     is_table = "flips" in record["results"][0]
     for number, (name, part) in enumerate(curves.groupby("method", sort=False)):
+        if name not in record["chosen"]:  # of an earlier run with other METHODS
+            continue
         _draw_curve(curve_axis, number, name, part.sort_values("strength"), record["chosen"][name])
     score = "predictions that a swap does not change" if is_table else "accuracy, worst condition"
     curve_axis.set(xscale="log", xlabel="lambda", ylabel=f"{score}, %\n(validation rows)")

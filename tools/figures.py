@@ -31,7 +31,9 @@ FIGURE_FOLDERS = [
     "cur_records/income/drawn",
     "cur_records/income/long",
     "cur_records/cdep/digits",
+    "cur_records/cdep/decoy_mlp",
     "cur_records/cdep/compas",
+    "cur_records/cdep/sentiment",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")

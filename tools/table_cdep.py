@@ -166,6 +166,7 @@ def cdep_result(folder):
         for path in _folders(folder, *experiment):
             measure = MEASURES.get(experiment[0], "inverted")
             names = ("vanilla", "cdep", "cdep_centred", "erased")
-            means = [f"{100 * reported(path, name, measure)['mean']:.0f}" for name in names]
+            rows = [reported(path, name, measure) for name in names]
+            means = ["-" if row is None else f"{100 * row['mean']:.0f}" for row in rows]
             texts.append(f"{label}: {' / '.join(means)} %")
     return "; ".join(texts) + " (no penalty / published / centred square / decoy erased)"

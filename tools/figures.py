@@ -31,6 +31,7 @@ FIGURE_FOLDERS = [
     "cur_records/income/drawn",
     "cur_records/income/long",
     "cur_records/cdep/digits",
+    "cur_records/cdep/color_mnist",
     "cur_records/cdep/decoy_mlp",
     "cur_records/cdep/compas",
     "cur_records/cdep/sentiment",

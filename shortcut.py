@@ -48,7 +48,7 @@ from report.shortcut import CONDITIONS, pack_bits, result_text, shortcut_figure
 
 # -----------------------------------------------------------------------------
 # the shortcut
-MARK = "patch"  # one of MARKS in drawings/decoys.py: patch, moving_patch, tint, stripes
+MARK = "patch"  # one of MARKS in drawings/decoys.py: patch, moving_patch, tint, stripes, ...
 MARK_SIZE = 8  # pixels
 STRENGTH = 1.0  # share of the training images whose mark is that of their label
 ERASED = False  # train without marks: the ceiling

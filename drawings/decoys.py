@@ -87,4 +87,19 @@ def stripes(images, cue, n_cues, size, rng):
         image[:] = np.clip(np.round(image + wave), 0, 255)
 
 
+def grey_corner(images, cue, n_cues, size, rng):
+    """A square in a random corner; its grey level is the cue, the brightest first (DecoyMNIST)."""
+    levels = np.round(255 - 250 * np.arange(n_cues) / n_cues).astype(np.uint8)
+    corners = rng.integers(0, 2, (len(images), 2)) * (images.shape[2] - size)
+    for image, (row, column), level in zip(images, corners, levels[cue]):
+        image[:, row : row + size, column : column + size] = level
+
+
+def ink(images, cue, n_cues, size, rng):
+    """What is bright takes a colour, which is the cue (ColorMNIST). It has no size."""
+    share = colours(n_cues)[cue][:, :, None, None] / np.float32(255)
+    images[:] = np.round(images * share)
+
+
 MARKS = {"patch": patch, "moving_patch": moving_patch, "tint": tint, "stripes": stripes}
+MARKS |= {"grey_corner": grey_corner, "ink": ink}

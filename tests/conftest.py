@@ -51,6 +51,10 @@ TINY = {  # constants that make a script run for seconds
         *("--SEEDS=2", "--OTHER_SEEDS=1", "--DROPPED_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
         *("--PERMUTATIONS=1", "--EXPLAINED_ROWS=50", "--BATCH_SIZE=64"),
     ],
+    "cdep.py": [
+        *("--METHODS=cdep,rrr", "--LAMBDAS=3,30", "--SEEDS=2", "--SEARCH_SEEDS=1"),
+        *("--EPOCHS=1", "--TRAIN_ROWS=100", "--SHOWN=2"),
+    ],
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
     "tools.coverage": [
         "--RUNS=3",

@@ -18,8 +18,19 @@ LAYERS = [  # a module may import from its own line and from those above
     {"filters"},
     {"explain"},
     {"tabular"},
+    {"penalties"},
     {"report"},
-    {"train_squeeze", "mab", "rivals", "finetune", "eval", "features", "shortcut", "income"},
+    {
+        "train_squeeze",
+        "mab",
+        "rivals",
+        "finetune",
+        "eval",
+        "features",
+        "shortcut",
+        "income",
+        "cdep",
+    },
     {"tools"},
 ]
 SCRIPTS = LAYERS[-2]
@@ -139,4 +150,4 @@ def test_help_lists_the_constants_of_the_script(script, tmp_path):
     listed = {line.strip().removeprefix("--").partition("=")[0] for line in lines}
     assert own <= listed <= own | {*shared.split(), "SEED", "DEVICE"}
     needed = {"DATA_DIR", "RECORDS_DIR", "ARCH", "SEED", "CACHE_DIR"}
-    assert needed | (set() if script == "income" else {"IMAGE_SIZE", "DEVICE"}) <= listed
+    assert needed | (set() if script in ("income", "cdep") else {"IMAGE_SIZE", "DEVICE"}) <= listed

@@ -12,6 +12,7 @@ import pandas as pd
 from report import figures
 from tools.overview import draw_overview
 from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
+from tools.table_cdep import cdep_sources, draw_cdep, has_cdep
 from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
 
@@ -29,6 +30,11 @@ FIGURE_FOLDERS = [
     "cur_records/income/compas",
     "cur_records/income/drawn",
     "cur_records/income/long",
+    "cur_records/cdep/digits",
+    "cur_records/cdep/color_mnist",
+    "cur_records/cdep/decoy_mlp",
+    "cur_records/cdep/compas",
+    "cur_records/cdep/sentiment",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
@@ -43,6 +49,8 @@ def draw_figures(folder):
         return _race_figures(folder)
     if has_income(folder):
         return draw_income(folder)
+    if has_cdep(folder):
+        return draw_cdep(folder)
     is_application = "classes" in evaluation(folder)  # a task other than faces
     drawn = _application_figures(folder) if is_application else _repair_figures(folder)
     if has_league(folder):
@@ -135,6 +143,8 @@ def source_hash(folder):
     paths += sorted(glob.glob(f"{folder}/league/*/*.json"))
     if has_income(folder):
         paths = [f"{folder}/income.json", *(f"{folder}/{name}.csv" for name in INCOME_TABLES)]
+    if has_cdep(folder):
+        paths = cdep_sources(folder)
     for path in paths:
         with open(path, "rb") as file:
             state.update(file.read())

@@ -16,6 +16,7 @@ from tools import (
     claims,
     studies,
     table_applications,
+    table_cdep,
     table_income,
     table_league,
     table_performance,
@@ -50,6 +51,11 @@ TABLES = {
     "income_architectures_table": table_income.architectures_table,
     "income_rates_table": table_income.rates_table,
     "income_repairs_table": table_income.repairs_table,
+    "cdep_head_table": table_cdep.cdep_head_table,
+    "cdep_claims_table": table_cdep.cdep_claims_table,
+    "cdep_table": table_cdep.cdep_table,
+    "cdep_explained_table": table_cdep.cdep_explained_table,
+    "cdep_concealed_list": table_cdep.cdep_concealed_list,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

@@ -1,0 +1,1 @@
+"""Training that penalises the use of a part of the input: problems, losses, measures."""

@@ -15,6 +15,7 @@ from tools.recorded import evaluation, repair_names, set_names, trainings, valua
 from tools.table_cdep import cdep_sources, draw_cdep, has_cdep
 from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
+from tools.table_shortcut import draw_shortcut, has_shortcuts, shortcut_sources
 
 # Folders whose figures are drawn from their records.
 FIGURE_FOLDERS = [
@@ -30,6 +31,7 @@ FIGURE_FOLDERS = [
     "cur_records/income/compas",
     "cur_records/income/drawn",
     "cur_records/income/long",
+    "cur_records/shortcut",
     "cur_records/cdep/digits",
     "cur_records/cdep/color_mnist",
     "cur_records/cdep/decoy_mlp",
@@ -51,6 +53,8 @@ def draw_figures(folder):
         return draw_income(folder)
     if has_cdep(folder):
         return draw_cdep(folder)
+    if has_shortcuts(folder):
+        return {"shortcut": draw_shortcut(folder)}
     is_application = "classes" in evaluation(folder)  # a task other than faces
     drawn = _application_figures(folder) if is_application else _repair_figures(folder)
     if has_league(folder):
@@ -145,6 +149,8 @@ def source_hash(folder):
         paths = [f"{folder}/income.json", *(f"{folder}/{name}.csv" for name in INCOME_TABLES)]
     if has_cdep(folder):
         paths = cdep_sources(folder)
+    if has_shortcuts(folder):
+        paths = shortcut_sources(folder)
     for path in paths:
         with open(path, "rb") as file:
             state.update(file.read())

@@ -12,25 +12,25 @@ from tools.recorded import (
     repair_scores,
     score_path,
 )
+from tools.table_cdep import cdep_result
 from tools.table_income import income_result
+from tools.table_shortcut import shortcut_result
 
 LOST = 0.1  # recall below which a class is lost
 INTACT = 0.05  # accuracy lost at most where the other classes are intact
-# Studies without a record: a name, and the question.
-PLANNED = {
-    "contextual decomposition": "can training forbid the use of an input?",
-    "fairwashing": "can a model fake its explanation?",
-    "planted shortcut": "do these methods find, repair or hide a known cause?",
-}
 
 
 def studies_table(folder):
-    """Question, options, result and record of each study; planned ones say so."""
+    """Question, options, result and record of each study."""
     digits, page = f"{folder}/digits", "docs/applications.md"
     repair = "[repair of faces](docs/neuron-shapley.md): does removing harmful filters undo a bias?"
     critical = f"[critical filters]({page}#i-critical-filters): does accuracy depend on a few?"
     one_class = f"[one class]({page}#ii-one-class): does a class have filters of its own?"
     attack = f"[vulnerable filters]({page}#iv-vulnerable-filters): does removal stop attacks?"
+    shortcut = "[planted shortcut](docs/shortcut.md): can removal undo what a network was taught?"
+    shortcut_script = "`shortcut.py`, or `make demo-shortcut`: drawn portraits"
+    cdep = "[CDEP](docs/cdep.md): can training forbid the use of an input?"
+    cdep_script = "`cdep.py`, or `make demo-cdep`: small digits"
     income_script = "`income.py`, or `make demo-income`: a drawn table"
     income = "[income](docs/income.md): does relevance show which attributes a network uses?"
     best = "paper's recipe: none; re-estimated values: `--MEASURE=smooth_auc_all --STAGES=81`"
@@ -38,14 +38,14 @@ def studies_table(folder):
         f"`--TASK=mnist{option}`" for option in ("", " --CLASS=1 --SPARE=...", " --MEASURE=attack")
     )
     rows = [
+        [shortcut, shortcut_script, shortcut_result(f"{folder}/shortcut"), f"`{folder}/shortcut/`"],
         [repair, best, _repair_result(folder), f"`{folder}/`"],
         [critical, mnist, _critical_result(digits), f"`{digits}/`"],
         [one_class, of_class, _class_result(digits), f"`{digits}/class_*/`"],
         [attack, of_attack, _attack_result(f"{digits}/attack"), f"`{digits}/attack/`"],
+        [cdep, cdep_script, cdep_result(f"{folder}/cdep"), f"`{folder}/cdep/`"],
         [income, income_script, income_result(f"{folder}/income"), f"`{folder}/income/`"],
     ]
-    for name, question in PLANNED.items():
-        rows.append([f"{name}: {question}", "planned", "none yet", "none"])
     return markdown_table(
         ["study and question", "script, or options of `mab.py`", "result", "record"], rows
     )

@@ -40,6 +40,11 @@ MAIN = {"task": "celeba", "mark": "patch", "images": 1000, "agreement": -1.0}
 NONE = "-"
 
 
+def shortcut_sources(folder):
+    """Paths of all records below a folder."""
+    return sorted(glob.glob(f"{folder}/**/shortcut.json", recursive=True))
+
+
 @functools.cache
 def shortcut_frame(folder):
     """All records below a folder, a DataFrame: one row a network and repair.
@@ -50,7 +55,7 @@ def shortcut_frame(folder):
     seconds as in shortcut.json.
     """
     rows = []
-    for path in sorted(glob.glob(f"{folder}/**/shortcut.json", recursive=True)):
+    for path in shortcut_sources(folder):
         record = load_json(path, "shortcut.py")
         run = {key.lower(): value for key, value in record["run"].items()}
         run["task"] = run["task"].replace("faces", "celeba")

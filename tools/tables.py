@@ -21,6 +21,7 @@ from tools import (
     table_league,
     table_performance,
     table_repair,
+    table_shortcut,
 )
 from tools.figures import FIGURE_FOLDERS, write_figures
 
@@ -45,6 +46,12 @@ TABLES = {
     "sampler_table": table_performance.sampler_table,
     "decision_table": table_performance.decision_table,
     "league_table": table_league.league_table,
+    "shortcut_head_table": table_shortcut.shortcut_head_table,
+    "shortcut_table": table_shortcut.shortcut_table,
+    "shortcut_change_table": table_shortcut.shortcut_change_table,
+    "shortcut_truth_table": table_shortcut.shortcut_truth_table,
+    "shortcut_few_table": table_shortcut.shortcut_few_table,
+    "shortcut_kinds_table": table_shortcut.shortcut_kinds_table,
     "income_head_table": table_income.attributes_head_table,
     "income_attributes_table": table_income.attributes_table,
     "income_rules_table": table_income.rules_table,

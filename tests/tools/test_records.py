@@ -26,6 +26,7 @@ FIGURES = {
     "repairs",
     "lambdas",
     "heatmaps",
+    "shortcut",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

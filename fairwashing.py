@@ -97,17 +97,17 @@ def main():
 
 def check_constants():
     """The methods, a list. Raises InputError for constants that cannot be."""
-    methods, rule = METHODS.split(","), "at least 1"
+    methods = METHODS.split(",")
     listed = f"of {', '.join(EXPLANATIONS)}, with commas between"
     settings.require("METHODS", METHODS, set(methods) <= EXPLANATIONS.keys(), listed)
     settings.require("TASK", TASK, TASK in SIZE, f"one of {', '.join(SIZE)}")
     at_least_one = {"SEEDS": SEEDS, "TEACHER_EPOCHS": TEACHER_EPOCHS, "BATCH_SIZE": BATCH_SIZE}
     at_least_one |= {"VALIDATION_INTERVAL": VALIDATION_INTERVAL, "DIMENSIONS": DIMENSIONS}
     for name, value in (at_least_one | {"SHOWN": SHOWN}).items():
-        settings.require(name, value, value >= 1, rule)
+        settings.require(name, value, value >= 1, "at least 1")
     for name, value, condition, rule in (
         ("THROUGH_TSP", THROUGH_TSP, 0 <= THROUGH_TSP <= SEEDS, "from 0 to SEEDS"),
-        ("EPOCHS", EPOCHS, min(EPOCHS) >= 1, rule),
+        ("EPOCHS", EPOCHS, min(EPOCHS) >= 1, "at least 1"),
         ("LEARNING_RATE", LEARNING_RATE, min(LEARNING_RATE) > 0, "above 0"),
         ("TEACHER_RATE", TEACHER_RATE, TEACHER_RATE > 0, "above 0"),
         ("BETA", BETA, min(BETA) > 0, "above 0"),

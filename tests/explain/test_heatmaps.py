@@ -144,7 +144,8 @@ def test_relevance_passes_concatenation_and_average():
             super().__init__()
             self.first = nn.Conv2d(2, 3, 3, padding=1)
             self.one, self.three = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 3, padding=1)
-            self.act, self.pool, self.head = nn.Softplus(5), nn.AdaptiveAvgPool2d(1), nn.Linear(4, 3)
+            self.act, self.pool = nn.Softplus(5), nn.AdaptiveAvgPool2d(1)
+            self.head = nn.Linear(4, 3)
 
         def forward(self, x):
             x = self.act(self.first(x))

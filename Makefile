@@ -1,10 +1,11 @@
 # make demo: Neuron Shapley on drawn portraits, no data needed. make test: lint and tests.
-# make demo-income: relevance and fairness on a drawn table. All set up .venv/ first.
+# make demo-income: relevance and fairness on a drawn table. make demo-fairwashing: a false
+# explanation, on scikit-learn's digits. All set up .venv/ first.
 
 PYTHON = .venv/bin/python
 DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
 
-.PHONY: demo demo-income test lint format
+.PHONY: demo demo-income demo-fairwashing test lint format
 
 demo: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
@@ -15,6 +16,9 @@ demo: .venv/installed
 demo-income: .venv/installed
 	test -d demo/table || $(PYTHON) datasets.py --TASK=adult --DRAW=demo/table
 	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --DROPPED_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
+
+demo-fairwashing: .venv/installed
+	$(PYTHON) fairwashing.py --RECORDS_DIR=demo/fairwashing --EPOCHS=40,40,20,20 --BATCH_SIZE=32
 
 test: lint
 	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5

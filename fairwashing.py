@@ -13,6 +13,7 @@ curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the
 on from the last epoch.
 """
 
+import os
 import time
 
 from common import records, settings
@@ -73,7 +74,7 @@ DIMENSIONS = 16  # d, singular vectors
 STRICT = False  # True: tangent planes run through the image, not through its neighbours' mean
 # the report
 EVALUATED = 1000  # images of the report set at most, drawn at random
-SHOWN = 3  # images of the figure
+SHOWN = 2  # images of the figure
 OPEN_REPORT = True  # False: results are of the validation images
 # -----------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ def check_constants():
         ("STEPS_A_BATCH", STEPS_A_BATCH, 1 <= STEPS_A_BATCH <= 8, "from 1 to 8"),
         ("NEIGHBOURS", NEIGHBOURS, NEIGHBOURS > DIMENSIONS, "above DIMENSIONS"),
         ("EVALUATED", EVALUATED, EVALUATED >= 2, "at least 2"),
+        ("TEACHER", TEACHER, not TEACHER or os.path.exists(TEACHER), "the path of a checkpoint"),
     ):
         settings.require(name, value, condition, rule)
     return list(dict.fromkeys(methods))

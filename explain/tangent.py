@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-SMALLEST = 1e-6  # singular values below this share of the largest count as 0
+SMALLEST = 1e-5  # singular values below this share of the largest are rounding errors: 0
 
 
 @dataclass

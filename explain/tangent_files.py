@@ -101,7 +101,8 @@ def open_tangents(path, part, inputs, pool, rows=None, data=""):
         inputs: (n, D) float32 tensor, the images at `rows`.
         pool: (M, D) float32 tensor, the training images.
         rows: (n,) int array, their rows in the file; None: all of it.
-        data: str, the digest of the training images; that of the file, if any, must be the same.
+        data: str, the digest of the training images, which that of the file, if any, must be; "":
+            not compared.
 
     Raises:
         InputError: the file cannot be read, or is of other images, or has no rows for a class.
@@ -112,7 +113,7 @@ def open_tangents(path, part, inputs, pool, rows=None, data=""):
         if part not in file:
             fix = "run projectors.py with --ALL_DATA=True" if part == "train" else "give another"
             raise InputError(f"{path} has no group {part}; {fix}")
-        if file.attrs.get("data", data) != data:
+        if data and file.attrs.get("data", data) != data:
             raise InputError(f"{path} is of other training images; run projectors.py again")
         group = file[part]
         n, size = len(inputs) if rows is None else int(rows.max()) + 1, inputs.shape[1]

@@ -10,9 +10,10 @@ from report.panels import SMALL, add_legend_below
 COLUMNS = [  # title, network and maps of a column of heat-maps
     ("teacher", "teacher", RAW),
     ("student", "student", RAW),
-    ("teacher, TSP", "teacher", PROJECTED),
-    ("student, TSP", "student", PROJECTED),
+    ("teacher,\nTSP", "teacher", PROJECTED),
+    ("student,\nTSP", "student", PROJECTED),
 ]
+RANGE = ("mean", "min", "max")
 BRIGHTEST = 99.5  # percentile of a heat-map that is black
 
 
@@ -22,30 +23,28 @@ def draw_all(results):
 
 
 def heatmap_figure(results):
-    """Images, target, and heat-maps of teacher and student, raw and projected."""
+    """The target, then for each image its heat-maps, raw and projected: a row for each student."""
     maps, count = results.maps, len(results.maps["images"])
-    students = [key.rpartition("/")[0] for key in maps if key.endswith(f"student/{RAW}")]
-    students = [key.rpartition("/")[0] for key in students]
-    students.sort(key=lambda key: key.endswith(KNOWING))
-    columns = 2 + len(COLUMNS)
-    figure = Figure(figsize=(1.25 * columns + 1.3, 1.2 * count * len(students) + 0.6))
+    students = [key.split("/")[:2] for key in maps if key.endswith(f"student/{RAW}")]
+    students.sort(key=lambda student: student[1] == KNOWING)
+    columns = 1 + count * (1 + len(COLUMNS))
+    figure = Figure(figsize=(0.78 * columns + 1.1, 0.86 * len(students) + 0.5))
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    axes = figure.subplots(count * len(students), columns, squeeze=False)
-    for number, student in enumerate(students):
-        method, attacker = student.split("/")
-        for row in range(count):
-            line = axes[number * count + row]
-            _show(line[0], maps["images"][row], "gray", 255)
-            _show(line[1], maps["target"], "gray_r")
-            for axis, (_, network, kind) in zip(line[2:], COLUMNS):
-                _show(axis, maps[f"{student}/{network}/{kind}"][row], "gray_r")
+    axes = figure.subplots(len(students), columns, squeeze=False)
+    for line, (method, attacker) in zip(axes, students):
+        _show(line[0], maps["target"], "gray_r")
         label = METHOD_LABELS[method].replace(" gradients", "\ngradients")
         label += "\ntrained\nthrough TSP" * (attacker == KNOWING)
-        middle = axes[number * count + count // 2, 0]
-        middle.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=4)
-    titles = ["image", "target", *(title for title, _, _ in COLUMNS)]
+        style = {"fontsize": SMALL, "rotation": 0, "ha": "right", "va": "center", "labelpad": 4}
+        line[0].set_ylabel(label, **style)
+        for number in range(count):
+            image, *shown = line[1 + 5 * number : 6 + 5 * number]
+            _show(image, maps["images"][number], "gray", 255)
+            for axis, (_, network, kind) in zip(shown, COLUMNS):
+                _show(axis, maps[f"{method}/{attacker}/{network}/{kind}"][number], "gray_r")
+    titles = ["target", *["image", *(title for title, _, _ in COLUMNS)] * count]
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=SMALL)
     return figure
 
 
@@ -91,6 +90,3 @@ def score_figure(results):
     add_legend_below(figure, axes, 3)
     figure.suptitle(f"What projection exposes and restores, {TASKS[results.facts['task']]}")
     return figure
-
-
-RANGE = ("mean", "min", "max")

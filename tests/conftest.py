@@ -51,6 +51,11 @@ TINY = {  # constants that make a script run for seconds
         *("--SEEDS=2", "--OTHER_SEEDS=1", "--DROPPED_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
         *("--PERMUTATIONS=1", "--EXPLAINED_ROWS=50", "--BATCH_SIZE=64"),
     ],
+    "projectors.py": ["--NEIGHBOURS=8", "--DIMENSIONS=4"],
+    "fairwashing.py": [
+        *("--METHODS=grad,lrp", "--EPOCHS=2,2,2,2", "--TEACHER_EPOCHS=2", "--EVALUATED=40"),
+        *("--THROUGH_TSP=1", "--NEIGHBOURS=8", "--DIMENSIONS=4", "--VALIDATION_INTERVAL=2"),
+    ],
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
     "tools.coverage": [
         "--RUNS=3",

@@ -12,6 +12,8 @@ import pandas as pd
 from report import figures
 from tools.overview import draw_overview
 from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
+from tools.table_fairwashing import SOURCES as FAIRWASHING_SOURCES
+from tools.table_fairwashing import draw_fairwashing, has_fairwashing
 from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
 
@@ -29,6 +31,9 @@ FIGURE_FOLDERS = [
     "cur_records/income/compas",
     "cur_records/income/drawn",
     "cur_records/income/long",
+    "cur_records/fairwashing/mnist",
+    "cur_records/fairwashing/digits",
+    "cur_records/fairwashing/fmnist",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
@@ -43,6 +48,8 @@ def draw_figures(folder):
         return _race_figures(folder)
     if has_income(folder):
         return draw_income(folder)
+    if has_fairwashing(folder):
+        return draw_fairwashing(folder)
     is_application = "classes" in evaluation(folder)  # a task other than faces
     drawn = _application_figures(folder) if is_application else _repair_figures(folder)
     if has_league(folder):
@@ -135,6 +142,9 @@ def source_hash(folder):
     paths += sorted(glob.glob(f"{folder}/league/*/*.json"))
     if has_income(folder):
         paths = [f"{folder}/income.json", *(f"{folder}/{name}.csv" for name in INCOME_TABLES)]
+    if has_fairwashing(folder):
+        paths = [f"{folder}/{name}" for name in FAIRWASHING_SOURCES]
+        paths = [path for path in paths if os.path.exists(path)]
     for path in paths:
         with open(path, "rb") as file:
             state.update(file.read())

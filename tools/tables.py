@@ -16,6 +16,7 @@ from tools import (
     claims,
     studies,
     table_applications,
+    table_fairwashing,
     table_income,
     table_league,
     table_performance,
@@ -50,6 +51,10 @@ TABLES = {
     "income_architectures_table": table_income.architectures_table,
     "income_rates_table": table_income.rates_table,
     "income_repairs_table": table_income.repairs_table,
+    "fairwashing_head_table": table_fairwashing.fairwashing_head_table,
+    "fairwashing_outputs_table": table_fairwashing.fairwashing_outputs_table,
+    "fairwashing_maps_table": table_fairwashing.fairwashing_maps_table,
+    "fairwashing_claims_table": table_fairwashing.fairwashing_claims_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

@@ -24,6 +24,8 @@ FIGURES = {
     "attributes",
     "curves",
     "repairs",
+    "heatmaps",
+    "scores",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

@@ -49,7 +49,7 @@ TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
 TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed
-TEACHER_EPOCHS = 8
+TEACHER_EPOCHS = 12
 TEACHER_RATE = 1e-3  # learning rate, the highest
 # the students
 METHODS = "grad,xgrad,intgrad,lrp"  # explanations that are faked, with commas between
@@ -59,14 +59,14 @@ TARGET = "42"  # the heat-map to show: 42, corner, or an image file
 ALPHA = 0.8  # weight of the heat-map in the loss; 1 - ALPHA: of the outputs
 LOSS = "mse"  # between outputs of student and teacher: mse, kl
 MAP_LOSS = "squared"  # between heat-map and target: squared, absolute
-EPOCHS = (10, 10, 6, 6)  # passes over the training images, by grad, xgrad, intgrad and lrp
-BATCH_SIZE = 32  # images a step
+EPOCHS = (16, 16, 8, 12)  # passes over the training images, by grad, xgrad, intgrad and lrp
+BATCH_SIZE = 128  # images a step
 LEARNING_RATE = (2e-3, 2e-3, 2e-3, 3e-3)  # the highest, by the same four
 OPTIMIZER = "adam"  # adam, sgd
 SCHEDULE = "cycle"  # of the learning rate: cycle, constant, or epochs to divide it by ten, "50,80"
 BETA = (20.0, 20.0, 20.0, 50.0)  # of Softplus, which stands for ReLU in training, by the four
 STEPS_A_BATCH = 2  # of the 8 steps of integrated gradients, how many a batch draws
-VALIDATION_INTERVAL = 2  # epochs between two looks at validation images
+VALIDATION_INTERVAL = 4  # epochs between two looks at validation images
 # the tangent spaces
 PROJECTORS = ""  # a file of projectors.py; "": computed here
 NEIGHBOURS = 32  # k, training images of the same class

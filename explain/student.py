@@ -190,7 +190,8 @@ def _train(network, n, loss_of, recipe, path, run, bar, names, validate=None):
     steps = recipe.epochs * math.ceil(n / recipe.batch_size)
     if recipe.schedule == "cycle":
         run["epochs"] = recipe.epochs  # which the learning rate of each epoch depends on
-    optimizer = OPTIMIZERS[recipe.optimizer](network.parameters(), recipe.learning_rate)
+    parameters = list(network.parameters())
+    optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe.learning_rate)
     curve = _load(path, run, network, optimizer)
     while len(curve) < recipe.epochs:
         epoch = len(curve)
@@ -205,7 +206,7 @@ def _train(network, n, loss_of, recipe, path, run, bar, names, validate=None):
             losses = loss_of(batch, generator)
             _check(losses[0], bar)
             optimizer.zero_grad()
-            losses[0].backward()
+            losses[0].backward(inputs=parameters)  # not by the images
             optimizer.step()
             sums += torch.stack(losses).detach() * len(batch)
         row = dict(zip(names, (sums / n).tolist()))

@@ -18,7 +18,7 @@ demo-income: .venv/installed
 	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --DROPPED_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
 
 demo-fairwashing: .venv/installed
-	$(PYTHON) fairwashing.py --RECORDS_DIR=demo/fairwashing --EPOCHS=40,40,20,20 --BATCH_SIZE=32
+	$(PYTHON) fairwashing.py --RECORDS_DIR=demo/fairwashing --EPOCHS=40,40,20,20 --BATCH_SIZE=32 --TEACHER_EPOCHS=8
 
 test: lint
 	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5

@@ -8,7 +8,8 @@ onto the tangent space of the data (TSP), and student, teacher and target are co
 without the projection. THROUGH_TSP adds students of an attacker who knows of the defence and trains
 through it. projectors.py computes tangent spaces beforehand; otherwise they are computed here.
 
-TASK: digits (scikit-learn's, no files needed), mnist, fmnist. Writes to RECORDS_DIR: scores.csv,
+TASK: digits (scikit-learn's, no files needed), mnist, fmnist, folder, celeba, faces (a student
+then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
 curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the same command goes
 on from the last epoch.
 """
@@ -23,11 +24,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+import datasets
 import model
 from drawings.targets import load_target
 from explain.heatmaps import METHODS as EXPLANATIONS
 from explain.heatmaps import Explainer, set_activations
-from explain.images import SIZE, load_inputs
+from explain.images import load_inputs
 from explain.scores import pcc, ssim
 from explain.student import (
     MAP_LOSSES,
@@ -42,10 +44,10 @@ from explain.student import (
 from explain.tangent import fit_tangent
 from explain.tangent_files import open_tangents
 from report import fairwashing, fairwashing_figures, fairwashing_text
-from report.fairwashing import KNOWING, PLAIN
 
 # -----------------------------------------------------------------------------
-TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist
+TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist, folder, celeba, faces
+IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
 TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed
@@ -79,7 +81,6 @@ OPEN_REPORT = True  # False: results are of the validation images
 # -----------------------------------------------------------------------------
 
 METHOD_ORDER = list(EXPLANATIONS)  # that of EPOCHS, LEARNING_RATE and BETA
-VALIDATED = 250  # validation images that a look takes
 
 
 def main():
@@ -89,7 +90,7 @@ def main():
     # The derivatives of Softplus fade into denormal numbers, which take five times as long.
     torch.set_flush_denormal(True)
     sets = load()
-    target = load_target(TARGET, SIZE[TASK])
+    target = load_target(TARGET, sets.pixels.shape[1])
     tangents = find_tangents(sets)
     students = train(sets, methods, target, tangents)
     results = evaluate(sets, students, target, tangents)
@@ -103,7 +104,9 @@ def check_constants():
     methods = METHODS.split(",")
     listed = f"of {', '.join(EXPLANATIONS)}, with commas between"
     settings.require("METHODS", METHODS, set(methods) <= EXPLANATIONS.keys(), listed)
-    settings.require("TASK", TASK, TASK in SIZE, f"one of {', '.join(SIZE)}")
+    settings.require(
+        "TASK", TASK, TASK in datasets.LOADERS, f"one of {', '.join(datasets.LOADERS)}"
+    )
     at_least_one = {"SEEDS": SEEDS, "TEACHER_EPOCHS": TEACHER_EPOCHS, "BATCH_SIZE": BATCH_SIZE}
     at_least_one |= {"VALIDATION_INTERVAL": VALIDATION_INTERVAL, "DIMENSIONS": DIMENSIONS}
     for name, value in (at_least_one | {"SHOWN": SHOWN}).items():
@@ -136,7 +139,7 @@ def _is_schedule():
 
 def load():
     """The Sets. Raises InputError."""
-    sets = load_inputs(TASK, DATA_DIR, EVALUATED, OPEN_REPORT)
+    sets = load_inputs(TASK, DATA_DIR, IMAGE_SIZE, EVALUATED, OPEN_REPORT)
     count = len(sets.pixels)
     settings.require("SHOWN", SHOWN, count >= SHOWN, f"at most {count}, the images")
     return sets
@@ -178,7 +181,7 @@ def train(sets, methods, target, tangents):
         teacher = make_teacher(sets, seed)
         outputs = answer(teacher, sets.inputs["train"])
         for method in methods:
-            attackers = [PLAIN] + [KNOWING] * (seed - SEED < THROUGH_TSP)
+            attackers = [fairwashing.PLAIN] + [fairwashing.KNOWING] * (seed - SEED < THROUGH_TSP)
             for attacker in attackers:
                 aim = make_aim(sets, method, attacker, target, outputs, tangents)
                 aim.run |= {"teacher": model.digest(teacher)}
@@ -228,10 +231,10 @@ def make_aim(sets, method, attacker, target, outputs, tangents):
     options |= {"map_loss": MAP_LOSS, "target": TARGET, "data": sets.digest}
     if method == "intgrad":
         options["steps_a_batch"] = STEPS_A_BATCH
-    if attacker == KNOWING:
+    if attacker == fairwashing.KNOWING:
         options |= {"projectors": PROJECTORS, "neighbours": NEIGHBOURS}
         options |= {"dimensions": DIMENSIONS, "strict": STRICT}
-    tangent = tangents["train"] if attacker == KNOWING else None
+    tangent = tangents["train"] if attacker == fairwashing.KNOWING else None
     losses = (ALPHA, LOSS, MAP_LOSS, beta, STEPS_A_BATCH)
     goal = (torch.from_numpy(target), outputs, *losses)
     return Aim(make_explainer(sets, method), *goal, tangent, options)
@@ -243,10 +246,10 @@ def make_student(sets, teacher, aim, attacker, seed):
     network = build_convnet(inputs.shape[1], inputs.shape[2], len(sets.classes))
     network.load_state_dict(teacher.state_dict())
     method, target = aim.explainer.method, aim.target.numpy()
-    name = method + "_through_tsp" * (attacker == KNOWING)
+    name = method + "_through_tsp" * (attacker == fairwashing.KNOWING)
     epochs, rate = (part[METHOD_ORDER.index(method)] for part in (EPOCHS, LEARNING_RATE))
     recipe = Recipe(seed, epochs, BATCH_SIZE, rate, OPTIMIZER, SCHEDULE)
-    seen = sets.inputs["validation"][:VALIDATED]
+    seen = sets.inputs["validation"][:250]  # enough for a curve
     classes = answer(teacher, seen).argmax(1)
 
     def validate(student):

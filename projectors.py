@@ -11,12 +11,14 @@ later run adds others to the same file. Interrupted, the same command goes on wi
 from common import settings
 from common.settings import DATA_DIR, InputError
 
-from explain.images import SIZE, load_inputs
+import datasets
+from explain import tangent_files
+from explain.images import load_inputs
 from explain.tangent import fit_tangent
-from explain.tangent_files import LAYOUTS, add_class, computed_classes
 
 # -----------------------------------------------------------------------------
-TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist
+TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist, folder, celeba, faces
+IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28
 RECORDS_DIR = "records/projectors"  # holds TASK.h5
 NEIGHBOURS = 32  # k, training images of the same class
 DIMENSIONS = 16  # d, singular vectors
@@ -31,14 +33,14 @@ OVERWRITE = False  # True: start the file anew
 def main():
     """Check, load, compute and save class by class, print."""
     check_constants()
-    sets = load_inputs(TASK, DATA_DIR)
+    sets = load_inputs(TASK, DATA_DIR, IMAGE_SIZE)
     targets = check_targets(sets)
     path = f"{RECORDS_DIR}/{TASK}.h5"
     facts = {"neighbours": NEIGHBOURS, "dimensions": DIMENSIONS, "strict": int(STRICT)}
     facts |= {"layout": LAYOUT, "data": sets.digest}
     is_new = OVERWRITE
     for part, name in [("test", "report")] + [("train", "train")] * ALL_DATA:
-        done = set() if is_new else computed_classes(path, part, facts)
+        done = set() if is_new else tangent_files.computed_classes(path, part, facts)
         for number in targets:
             if number not in done:
                 compute(sets, part, name, number, path, facts, is_new)
@@ -49,10 +51,10 @@ def main():
 def check_constants():
     """Raise InputError for constants that cannot be."""
     for name, value, condition, rule in (
-        ("TASK", TASK, TASK in SIZE, f"one of {', '.join(SIZE)}"),
+        ("TASK", TASK, TASK in datasets.LOADERS, f"one of {', '.join(datasets.LOADERS)}"),
         ("DIMENSIONS", DIMENSIONS, DIMENSIONS >= 1, "at least 1"),
         ("NEIGHBOURS", NEIGHBOURS, NEIGHBOURS > DIMENSIONS, "above DIMENSIONS"),
-        ("LAYOUT", LAYOUT, LAYOUT in LAYOUTS, " or ".join(LAYOUTS)),
+        ("LAYOUT", LAYOUT, LAYOUT in tangent_files.LAYOUTS, " or ".join(tangent_files.LAYOUTS)),
     ):
         settings.require(name, value, condition, rule)
 
@@ -80,7 +82,7 @@ def compute(sets, part, name, number, path, facts, is_new):
     options = (NEIGHBOURS, DIMENSIONS, STRICT, name == "train", [number])
     tangent = fit_tangent(sets.inputs[name].flatten(1), label[name], pool, label["train"], *options)
     rows = (label[name] == number).nonzero()[:, 0]
-    add_class(path, part, number, rows, tangent, LAYOUT, facts, is_new)
+    tangent_files.add_class(path, part, number, rows, tangent, LAYOUT, facts, is_new)
 
 
 if __name__ == "__main__":

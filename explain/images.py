@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from common.settings import CELEBA_FRAME, FAIRFACE_FRAME
+
 import numpy as np
 import torch
 
 import datasets
 
-SIZE = {"digits": 28, "mnist": 28, "fmnist": 28}  # task -> pixels of an image
-WHOLE = (0.0, 0.0, 1.0, 1.0)  # the frame of an image
+OWN_SIZE = {"digits": 28, "mnist": 28, "fmnist": 28}  # task -> pixels of an image
 
 
 @dataclass
@@ -38,19 +39,21 @@ class Sets:
     digest: str
 
 
-def load_inputs(task, data_dir, at_most=None, open_report=True):
+def load_inputs(task, data_dir, image_size, at_most=None, open_report=True):
     """The Sets of a task. Raises InputError.
 
     Args:
-        task: str, a key of SIZE.
+        task: str, a key of datasets.LOADERS.
         data_dir: str.
+        image_size: int, pixels, for tasks without an OWN_SIZE.
         at_most: int, report images, drawn at random; None: all.
         open_report: bool; False: the validation images stand for those of the report.
     """
+    options = (OWN_SIZE.get(task, image_size), CELEBA_FRAME, FAIRFACE_FRAME)
     parts = {}
     for name, purpose in (("train", "train"), ("validation", "values"), ("report", "report")):
         if name != "report" or open_report:
-            parts[name] = datasets.load(task, data_dir, purpose, SIZE[task], WHOLE, WHOLE)
+            parts[name] = datasets.load(task, data_dir, purpose, *options)
     report = parts.setdefault("report", parts["validation"])
     rows = np.sort(np.random.default_rng(0).permutation(len(report.label))[:at_most])
     parts["report"] = report.take(torch.from_numpy(rows))

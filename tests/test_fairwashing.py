@@ -167,7 +167,16 @@ def test_other_losses_schedules_and_targets(study, script):
     assert record["reported"] == "validation" and record["target"] == "corner"
 
 
-WRONG = "TASK=faces METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=2 LOSS=ce "
+@pytest.mark.parametrize("task", ["celeba", "faces"])
+def test_colour_images(tmp_path, script, task):
+    options = [f"--TASK={task}", "--METHODS=lrp", "--EPOCHS=1,1,1,1", "--TARGET=corner"]
+    status, error = script("fairwashing.py", *options, "--EVALUATED=12", cwd=tmp_path)
+    assert status == 0, error
+    maps = np.load(tmp_path / RECORDS / "maps.npz")
+    assert maps["lrp/plain/student/raw"].shape == (2, 32, 32)
+
+
+WRONG = "TASK=adult METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=2 LOSS=ce "
 WRONG += "BETA=0,1,1,1 MAP_LOSS=x EPOCHS=0,1,1,1 BATCH_SIZE=0 LEARNING_RATE=0,1,1,1 OPTIMIZER=x "
 WRONG += "SCHEDULE=x STEPS_A_BATCH=9 VALIDATION_INTERVAL=0 NEIGHBOURS=4 NEIGHBOURS=1000 SHOWN=41 "
 WRONG += "DIMENSIONS=0 EVALUATED=1 TEACHER_EPOCHS=0 TEACHER_RATE=0 TEACHER=none.pth "
@@ -186,7 +195,7 @@ def test_a_record_with_other_settings(study, stops, case):
     stops("fairwashing.py", f"--{case}", cwd=study, words=words)
 
 
-WRONG_PROJECTORS = "TASK=faces DIMENSIONS=0 NEIGHBOURS=4 NEIGHBOURS=99 LAYOUT=x TARGETS=10"
+WRONG_PROJECTORS = "TASK=adult DIMENSIONS=0 NEIGHBOURS=4 NEIGHBOURS=99 LAYOUT=x TARGETS=10"
 
 
 @pytest.mark.parametrize("case", WRONG_PROJECTORS.split())

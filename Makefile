@@ -1,11 +1,12 @@
 # make demo: Neuron Shapley on drawn portraits, no data needed. make test: lint and tests.
-# make demo-income: relevance and fairness on a drawn table. make demo-cdep: training not to use a
-# decoy, on scikit-learn's digits. All set up .venv/ first.
+# The other studies: demo-shortcut (a planted shortcut, on the same portraits), demo-cdep (training
+# not to use a decoy, on small digits), demo-fairwashing (a false explanation, on small digits),
+# demo-income (relevance and fairness, on a drawn table). All set up .venv/ first.
 
 PYTHON = .venv/bin/python
 DEMO = --DATA_DIR=demo/data --RECORDS_DIR=demo --IMAGE_SIZE=64
 
-.PHONY: demo demo-cdep demo-income test lint format
+.PHONY: demo demo-shortcut demo-cdep demo-fairwashing demo-income test lint format
 
 demo: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
@@ -19,6 +20,9 @@ demo-income: .venv/installed
 
 demo-cdep: .venv/installed
 	$(PYTHON) cdep.py --RECORDS_DIR=demo/cdep --SEEDS=3 --SEARCH_SEEDS=3
+
+demo-fairwashing: .venv/installed
+	$(PYTHON) fairwashing.py --RECORDS_DIR=demo/fairwashing --EPOCHS=40,40,20,20 --BATCH_SIZE=32 --TEACHER_EPOCHS=8
 
 test: lint
 	$(PYTHON) -m pytest -q -n auto --dist loadfile --durations=5

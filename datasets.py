@@ -13,6 +13,8 @@ Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data
     celeba   CelebA alone, as above
     mnist    mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte, also as .gz or in raw/; for
              training also mnist_5k.csv.gz
+    fmnist   FashionMNIST in fmnist/, in files of the same names
+    digits   the digits in scikit-learn; no files
     folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be
              missing, then val/ is halved; or CLASS/*.jpg, then each class is halved
     adult    adult/adult.data, adult/adult.test (UCI Adult): a table, which income.py reads
@@ -48,7 +50,7 @@ from drawings.note import is_drawn, write_note
 from drawings.portraits import write_portraits
 from drawings.salaries import rule_labels, write_salaries
 from drawings.signs import write_signs
-from readers.digits import digit_classes, mnist
+from readers.digits import clothes_classes, digit_classes, fmnist, mnist, small_digits
 from readers.faces import (  # noqa: F401 (the scripts take them from here)
     GENDERS,
     GROUP_NAMES,
@@ -132,6 +134,8 @@ LOADERS = {  # task -> DataSet
     ),
     "celeba": DataSet(_load_celeba, face_classes, frames=("celeba_frame",)),
     "mnist": DataSet(mnist, digit_classes),
+    "fmnist": DataSet(fmnist, clothes_classes),
+    "digits": DataSet(small_digits, digit_classes),
     "folder": DataSet(
         folder,
         folder_classes,

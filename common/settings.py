@@ -47,7 +47,8 @@ CACHE_DIR = ".cache"  # decoded images, for all scripts; safe to delete
 EARLIER = ("TASK", "DATA_DIR", "IMAGE_SIZE", "CELEBA_FRAME", "FAIRFACE_FRAME")
 EARLIER += ("ARCH", "WEIGHTS", "NORMALISATION")
 EVERYWHERE = ("CACHE_DIR",)  # constants of every script, which readers take from here
-TASKS = ("faces", "celeba", "mnist", "folder", "adult", "compas")  # the last two: of income.py
+TASKS = ("faces", "celeba", "mnist", "fmnist", "digits", "folder")
+TASKS += ("adult", "compas")  # of income.py
 GIVEN = set()  # names of the constants on the command line
 SMALLEST_IMAGE = 32  # pixels; below, nothing remains behind the last pooling layer
 

@@ -1,4 +1,4 @@
-"""MNIST in its own idx files, or a table of its training digits."""
+"""Small grey images: MNIST and FashionMNIST in their own idx files, and scikit-learn's digits."""
 
 import gzip
 import os
@@ -17,6 +17,8 @@ from readers.images import without_groups
 
 SIDE = 28  # pixels of a digit
 TABLE = "mnist_5k.csv.gz"  # 784 pixels and the label in each row, no header
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
+CLOTHES += ("bag", "ankle boot")
 
 
 def digit_classes(data_dir):
@@ -24,14 +26,19 @@ def digit_classes(data_dir):
     return tuple("0123456789")
 
 
-def mnist(data_dir, purpose, image_size):
+def clothes_classes(data_dir):
+    """Names of FashionMNIST's classes by label. data_dir is not looked at."""
+    return CLOTHES
+
+
+def mnist(data_dir, purpose, image_size, name="mnist"):
     """MNIST's digits as Images, grey in three channels.
 
     Its training images are for "train". Of each class of its test images, half are for "values"
-    and half for "report". Raises InputError on missing or damaged files.
+    and half for "report". Raises InputError on missing or damaged files. name: of its folder.
     """
-    holds, drawing = "mnist/", "signs: python datasets.py --TASK=folder"
-    folder = require_folder(data_dir, "mnist", holds, drawing)
+    drawing = "signs: python datasets.py --TASK=folder"
+    folder = require_folder(data_dir, name, f"{name}/", drawing)
     source = "train" if purpose == "train" else "t10k"
     table = os.path.join(folder, TABLE)
     if source == "train" and not _idx_path(folder, "train-images-idx3") and os.path.exists(table):
@@ -52,6 +59,34 @@ def mnist(data_dir, purpose, image_size):
     if purpose != "train":  # halved by content: in file order the halves differ
         rows = halve([image.tobytes() for image in pixels], labels, purpose)
         pixels, labels = pixels[rows], labels[rows]
+    return _grey_images(pixels, labels, image_size)
+
+
+def fmnist(data_dir, purpose, image_size):
+    """FashionMNIST's images, in the files and for the purposes of MNIST's."""
+    return mnist(data_dir, purpose, image_size, "fmnist")
+
+
+def small_digits(data_dir, purpose, image_size):
+    """The 1,797 digits of 8 x 8 pixels in scikit-learn as Images, grey in three channels.
+
+    Of each class half are for "train", a quarter each for "values" and "report". data_dir is not
+    looked at.
+    """
+    from sklearn.datasets import load_digits  # here, since it takes a second
+
+    digits = load_digits()
+    pixels, labels = np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target
+    rows = np.arange(len(labels))
+    half = "report" if purpose == "train" else "values"
+    for part in (half,) if purpose == "train" else (half, purpose):
+        kept = halve([image.tobytes() for image in pixels[rows]], labels[rows], part)
+        rows = rows[kept]
+    return _grey_images(pixels[rows], labels[rows], image_size)
+
+
+def _grey_images(pixels, labels, image_size):
+    """Pixels (N, H, W) uint8 as Images with three channels."""
     resized = np.stack([_resize(image, image_size) for image in pixels])  # (N, S, S)
     images = torch.from_numpy(resized[..., None].repeat(3, -1)).permute(0, 3, 1, 2)
     return without_groups(images, labels)

@@ -55,6 +55,11 @@ TINY = {  # constants that make a script run for seconds
         *("--METHODS=cdep,rrr", "--LAMBDAS=3,30", "--SEEDS=2", "--SEARCH_SEEDS=1"),
         *("--EPOCHS=1", "--TRAIN_ROWS=100", "--SHOWN=2"),
     ],
+    "projectors.py": ["--NEIGHBOURS=8", "--DIMENSIONS=4"],
+    "fairwashing.py": [
+        *("--METHODS=grad,lrp", "--EPOCHS=2,2,2,2", "--TEACHER_EPOCHS=2", "--EVALUATED=40"),
+        *("--THROUGH_TSP=1", "--NEIGHBOURS=8", "--DIMENSIONS=4", "--VALIDATION_INTERVAL=2"),
+    ],
     "tools.bench": [*CPU, "--IMAGES=8", "--REMOVALS=3", "--REPEATS=2"],
     "tools.coverage": [
         "--RUNS=3",

@@ -65,16 +65,16 @@ def write_faces(root):
         table.to_csv(root / "fairface" / f"fairface_label_{part}.csv", index=False)
 
 
-def write_mnist(root):
+def write_mnist(root, name="mnist"):
     """In each part 30 digits of one grey each; number 9 copies number 0, 19 copies 10, ..."""
-    (root / "mnist").mkdir()
+    (root / name).mkdir()
     for part, first in (("train", 10), ("t10k", 0)):
         labels = np.arange(30, dtype=np.uint8) // 10
         greys = CODE * labels + first + np.arange(30, dtype=np.uint8) % 9
         pixels = np.broadcast_to(greys[:, None, None], (30, 28, 28))
-        with gzip.open(root / "mnist" / f"{part}-images-idx3-ubyte.gz", "wb") as file:
+        with gzip.open(root / name / f"{part}-images-idx3-ubyte.gz", "wb") as file:
             file.write(struct.pack(">4i", 0x803, *pixels.shape) + pixels.tobytes())
-        with open(root / "mnist" / f"{part}-labels-idx1-ubyte", "wb") as file:
+        with open(root / name / f"{part}-labels-idx1-ubyte", "wb") as file:
             file.write(struct.pack(">2i", 0x801, len(labels)) + labels.tobytes())
 
 
@@ -90,6 +90,7 @@ WRITERS = {  # task -> function(folder) that writes the smallest such data set
     "faces": write_faces,
     "celeba": write_celeba,
     "mnist": write_mnist,
+    "fmnist": lambda root: write_mnist(root, "fmnist"),
     "folder": write_folder,
 }
 
@@ -115,7 +116,7 @@ def interrupt_at(monkeypatch, count):
     monkeypatch.setattr(Image.Image, "resize", interrupted)
 
 
-@pytest.mark.parametrize("task", datasets.LOADERS)
+@pytest.mark.parametrize("task", WRITERS)
 def test_every_data_set_keeps_the_promises(task, tmp_path, cache, monkeypatch):
     root = tmp_path / "data"
     root.mkdir()
@@ -153,8 +154,19 @@ def test_every_data_set_keeps_the_promises(task, tmp_path, cache, monkeypatch):
 
 
 def test_every_data_set_is_tested():
-    assert WRITERS.keys() == datasets.LOADERS.keys()
+    assert WRITERS.keys() | {"digits"} == datasets.LOADERS.keys()  # which are in no files
     assert datasets.LOADERS.keys() | datasets.TABLES.keys() == set(datasets.settings.TASKS)
+
+
+def test_digits_of_scikit_learn_need_no_files():
+    sets = {name: load("digits", "nowhere", name) for name in ("train", "values", "report")}
+    assert sum(len(data.label) for data in sets.values()) == 1797
+    for data in sets.values():
+        assert data.images.shape[1:] == (3, SIZE, SIZE) and data.images.dtype == torch.uint8
+        assert len(data.label.unique()) == 10
+    assert len(sets["train"].label) > 2 * len(sets["report"].label) - 20
+    for first, second in (("train", "values"), ("train", "report"), ("values", "report")):
+        assert contents(sets[first]).isdisjoint(contents(sets[second]))
 
 
 # ----------------------------------------------------------------------------- functions

@@ -13,6 +13,8 @@ from report import figures
 from tools.overview import draw_overview
 from tools.recorded import evaluation, repair_names, set_names, trainings, valuation
 from tools.table_cdep import cdep_sources, draw_cdep, has_cdep
+from tools.table_fairwashing import SOURCES as FAIRWASHING_SOURCES
+from tools.table_fairwashing import draw_fairwashing, has_fairwashing
 from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
 from tools.table_shortcut import draw_shortcut, has_shortcuts, shortcut_sources
@@ -37,6 +39,8 @@ FIGURE_FOLDERS = [
     "cur_records/cdep/decoy_mlp",
     "cur_records/cdep/compas",
     "cur_records/cdep/sentiment",
+    "cur_records/fairwashing/mnist",
+    "cur_records/fairwashing/digits",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
@@ -55,6 +59,8 @@ def draw_figures(folder):
         return draw_cdep(folder)
     if has_shortcuts(folder):
         return {"shortcut": draw_shortcut(folder)}
+    if has_fairwashing(folder):
+        return draw_fairwashing(folder)
     is_application = "classes" in evaluation(folder)  # a task other than faces
     drawn = _application_figures(folder) if is_application else _repair_figures(folder)
     if has_league(folder):
@@ -151,6 +157,9 @@ def source_hash(folder):
         paths = cdep_sources(folder)
     if has_shortcuts(folder):
         paths = shortcut_sources(folder)
+    if has_fairwashing(folder):
+        paths = [f"{folder}/{name}" for name in FAIRWASHING_SOURCES]
+        paths = [path for path in paths if os.path.exists(path)]
     for path in paths:
         with open(path, "rb") as file:
             state.update(file.read())

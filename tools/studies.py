@@ -13,6 +13,7 @@ from tools.recorded import (
     score_path,
 )
 from tools.table_cdep import cdep_result
+from tools.table_fairwashing import fairwashing_result
 from tools.table_income import income_result
 from tools.table_shortcut import shortcut_result
 
@@ -31,6 +32,9 @@ def studies_table(folder):
     shortcut_script = "`shortcut.py`, or `make demo-shortcut`: drawn portraits"
     cdep = "[CDEP](docs/cdep.md): can training forbid the use of an input?"
     cdep_script = "`cdep.py`, or `make demo-cdep`: small digits"
+    fair = "[fairwashing](docs/fairwashing.md): can a model fake its explanation?"
+    mnist_fair = f"{folder}/fairwashing/mnist"
+    fair_script = "`fairwashing.py`, or `make demo-fairwashing`: small digits"
     income_script = "`income.py`, or `make demo-income`: a drawn table"
     income = "[income](docs/income.md): does relevance show which attributes a network uses?"
     best = "paper's recipe: none; re-estimated values: `--MEASURE=smooth_auc_all --STAGES=81`"
@@ -44,6 +48,12 @@ def studies_table(folder):
         [one_class, of_class, _class_result(digits), f"`{digits}/class_*/`"],
         [attack, of_attack, _attack_result(f"{digits}/attack"), f"`{digits}/attack/`"],
         [cdep, cdep_script, cdep_result(f"{folder}/cdep"), f"`{folder}/cdep/`"],
+        [
+            fair,
+            fair_script,
+            fairwashing_result(mnist_fair),
+            f"`{folder}/fairwashing/`",
+        ],
         [income, income_script, income_result(f"{folder}/income"), f"`{folder}/income/`"],
     ]
     return markdown_table(

@@ -17,6 +17,7 @@ from tools import (
     studies,
     table_applications,
     table_cdep,
+    table_fairwashing,
     table_income,
     table_league,
     table_performance,
@@ -63,6 +64,10 @@ TABLES = {
     "cdep_table": table_cdep.cdep_table,
     "cdep_explained_table": table_cdep.cdep_explained_table,
     "cdep_concealed_list": table_cdep.cdep_concealed_list,
+    "fairwashing_head_table": table_fairwashing.fairwashing_head_table,
+    "fairwashing_outputs_table": table_fairwashing.fairwashing_outputs_table,
+    "fairwashing_maps_table": table_fairwashing.fairwashing_maps_table,
+    "fairwashing_claims_table": table_fairwashing.fairwashing_claims_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

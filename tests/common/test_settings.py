@@ -253,7 +253,7 @@ def test_any_network_has_one_folder_for_its_records(start, arch, folder):
 @pytest.mark.parametrize(
     "name, value, words",
     [
-        ("TASK", "letters", ["must be faces, celeba, mnist, folder, adult or compas"]),
+        ("TASK", "letters", ["must be faces, celeba, mnist, ", " adult or compas"]),
         ("IMAGE_SIZE", 31, ["at least 32 pixels"]),
         ("SEED", -1, ["0 or more"]),
         ("CELEBA_FRAME", (0.5, 0.0, 0.5, 1.0), ["left < right"]),

@@ -27,6 +27,7 @@ FIGURES = {
     "lambdas",
     "heatmaps",
     "shortcut",
+    "scores",
 }
 KINDS = {"json", "csv", "npz", "pkl", "png", "pdf"}
 DRAWINGS = {"cur_records/demo", "cur_records/signs"}  # whose figures may show images

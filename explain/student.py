@@ -1,0 +1,260 @@
+"""A student that answers as its teacher does, while its heat-map is what its owner wants.
+
+The loss of a batch, with the student's softmax outputs p, the teacher's q, the student's heat-maps
+h and the target h* (Anders et al. 2020):
+
+    (1 - alpha) D(p, q) + alpha mean over images of M(h, h*)
+
+    D: mse, the mean of (p - q)^2, as published; kl, KL(q || p)
+    M: squared, the sum over pixels of (h - h*)^2, as published; absolute, 1/2 the sum of |h - h*|
+"""
+
+import math
+import os
+from dataclasses import asdict, dataclass, field
+
+from common import records
+from common.settings import InputError
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss
+from tqdm import tqdm
+
+import model
+from explain.heatmaps import set_activations
+
+OUTPUT_LOSSES = {
+    "mse": lambda logits, wanted: mse_loss(logits.softmax(1), wanted),
+    "kl": lambda logits, wanted: kl_div(log_softmax(logits, 1), wanted, reduction="batchmean"),
+}
+MAP_LOSSES = {
+    "squared": lambda maps, target: ((maps - target) ** 2).sum((1, 2)).mean(),
+    "absolute": lambda maps, target: (maps - target).abs().sum((1, 2)).mean() / 2,
+}
+OPTIMIZERS = {
+    "adam": lambda parameters, rate: torch.optim.Adam(parameters, rate, fused=True),
+    "sgd": lambda parameters, rate: torch.optim.SGD(parameters, rate, momentum=0.9),
+}
+
+
+def build_convnet(channels, size, classes):
+    """The published network for MNIST, for inputs of any size.
+
+    Its activations stand behind the pooling, which changes neither outputs nor heat-maps, since
+    they rise throughout, but makes them a quarter as many.
+
+    Args:
+        channels: int, of an input (B, channels, size, size).
+        size: int, pixels, at least 16.
+        classes: int, logits.
+    """
+    side = ((size - 4) // 2 - 4) // 2
+    layers = [nn.Conv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU()]
+    layers += [nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
+    layers += [nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes)]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. What a saved training must share to be gone on with, but epochs.
+
+    Attributes:
+        seed: int, of the order of the images, and of a teacher's first weights.
+        epochs: int, passes over the training images.
+        batch_size: int, images a step.
+        learning_rate: float, the highest.
+        optimizer: str, a key of OPTIMIZERS.
+        schedule: str, of the learning rate: cycle, constant, or epochs after which it is divided
+            by ten, with commas between.
+    """
+
+    seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str = "adam"
+    schedule: str = "cycle"
+
+
+@dataclass
+class Aim:
+    """What a student is trained for.
+
+    Attributes:
+        explainer: explain.heatmaps.Explainer.
+        target: (H, W) float32 tensor of sum 1.
+        wanted: (N, classes) float32 tensor, the teacher's softmax outputs.
+        alpha: float in [0, 1], the weight of the heat-map.
+        output_loss: str, a key of OUTPUT_LOSSES.
+        map_loss: str, a key of MAP_LOSSES.
+        beta: float, of the Softplus that stands for ReLU while training.
+        steps_a_batch: int, steps of integrated gradients that a batch draws.
+        tangent: explain.tangent.Tangent of the training images if the student is trained through
+            the projection; None: it is not.
+        run: facts that a saved training must share, a dict of what JSON holds.
+    """
+
+    explainer: object
+    target: torch.Tensor
+    wanted: torch.Tensor
+    alpha: float
+    output_loss: str = "mse"
+    map_loss: str = "squared"
+    beta: float = 20.0
+    steps_a_batch: int = 2
+    tangent: object = None
+    run: dict = field(default_factory=dict)
+
+    def loss(self, network, inputs, rows, generator):
+        """The loss of the inputs (B, C, H, W) at `rows`, and its two parts: three scalars."""
+        subset, project = None, None
+        if self.explainer.method == "intgrad" and self.steps_a_batch < self.explainer.steps:
+            order = torch.randperm(self.explainer.steps, generator=generator)
+            subset = (1 + order[: self.steps_a_batch]).tolist()
+        if self.tangent is not None:
+
+            def project(values):
+                return self.tangent.project(rows, values)
+
+        maps, logits = self.explainer.heatmap(network, inputs, project, True, subset)
+        output_loss = OUTPUT_LOSSES[self.output_loss](logits, self.wanted[rows])
+        map_loss = MAP_LOSSES[self.map_loss](maps, self.target)
+        return (1 - self.alpha) * output_loss + self.alpha * map_loss, output_loss, map_loss
+
+
+def train_teacher(network, inputs, label, recipe, path, run, bar=""):
+    """Train a network to tell the classes apart, or go on with a saved training.
+
+    Args:
+        network: nn.Module.
+        inputs: (N, C, H, W) float32 tensor.
+        label: (N,) int64 tensor.
+        recipe: Recipe.
+        path: str, of the saved state.
+        run: facts that a saved training must share, a dict of what JSON holds.
+        bar: str, text of the progress bar.
+
+    Returns:
+        (network in eval mode, the curve: for each epoch a dict with loss). Raises InputError.
+    """
+
+    def loss_of(batch, generator):
+        return (cross_entropy(network(inputs[batch]), label[batch]),)
+
+    curve = _train(network, len(label), loss_of, recipe, path, run, bar, ("loss",))
+    return network, curve
+
+
+def train_student(network, inputs, aim, recipe, path, bar="", validate=None, interval=1):
+    """Train a network for an aim, or go on with a saved training. Its activations end as ReLU.
+
+    Args:
+        network: nn.Module, with the teacher's weights.
+        inputs: (N, C, H, W) float32 tensor.
+        aim: Aim.
+        recipe: Recipe.
+        path: str, of the saved state.
+        bar: str, text of the progress bar.
+        validate: function of the network -> dict of floats for the curve; None: none.
+        interval: int, epochs between two calls of `validate`.
+
+    Returns:
+        (network in eval mode, the curve: for each epoch a dict with loss, output_loss, map_loss,
+        and what `validate` gave). Raises InputError.
+    """
+    network = set_activations(network, aim.beta).eval()
+
+    def loss_of(batch, generator):
+        return aim.loss(network, inputs[batch], batch, generator)
+
+    def checked(epoch):
+        if validate is None or (epoch + 1) % interval and epoch + 1 < recipe.epochs:
+            return {}
+        row = validate(set_activations(network))
+        set_activations(network, aim.beta)
+        return row
+
+    names = ("loss", "output_loss", "map_loss")
+    curve = _train(network, len(inputs), loss_of, recipe, path, aim.run, bar, names, checked)
+    return set_activations(network).eval(), curve
+
+
+def _train(network, n, loss_of, recipe, path, run, bar, names, validate=None):
+    """Minimise a loss, saving all after each epoch. Returns the curve, a list of dicts.
+
+    loss_of(rows, generator) -> scalars, the first of which is minimised; names: of them.
+    """
+    run = run | {key: value for key, value in asdict(recipe).items() if key != "epochs"}
+    steps = recipe.epochs * math.ceil(n / recipe.batch_size)
+    if recipe.schedule == "cycle":
+        run["epochs"] = recipe.epochs  # which the learning rate of each epoch depends on
+    parameters = list(network.parameters())
+    optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe.learning_rate)
+    curve = _load(path, run, network, optimizer)
+    while len(curve) < recipe.epochs:
+        epoch = len(curve)
+        generator = torch.Generator().manual_seed(100_000 * recipe.seed + epoch)
+        order = torch.randperm(n, generator=generator).split(recipe.batch_size)
+        sums = torch.zeros(len(names))
+        text = f"{bar}, epoch {epoch + 1} of {recipe.epochs}"
+        for number, batch in enumerate(tqdm(order, text, unit=" batches", leave=False)):
+            rate = rate_at(recipe, epoch * len(order) + number, steps, epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses = loss_of(batch, generator)
+            _check(losses[0], bar)
+            optimizer.zero_grad()
+            losses[0].backward(inputs=parameters)  # not by the images
+            optimizer.step()
+            sums += torch.stack(losses).detach() * len(batch)
+        row = dict(zip(names, (sums / n).tolist()))
+        curve.append(row | (validate(epoch) if validate else {}))
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        records.save({path: {"run": run, "curve": curve} | state})
+    network.eval()
+    return curve
+
+
+def rate_at(recipe, step, steps, epoch):
+    """The learning rate of a step (from 0, of `steps`) in an epoch (from 0).
+
+    cycle: from 1/25 of the highest up to it in the first 30 % of the steps, and down to 0, along
+    cosines (Smith & Topin 2019).
+    """
+    highest = recipe.learning_rate
+    if recipe.schedule == "constant":
+        return highest
+    if recipe.schedule != "cycle":
+        passed = [int(part) <= epoch for part in recipe.schedule.split(",")]
+        return highest * 0.1 ** sum(passed)
+    rise = max(1, 0.3 * steps)
+    if step < rise:
+        return highest * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
+    return highest * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+
+def _load(path, run, network, optimizer):
+    """Fill a network and its optimizer from a saved state, if there is one: its curve, or []."""
+    if not os.path.exists(path):
+        return []
+    state = model.read_checkpoint(path)
+    before = state.get("run", {})
+    changed = [name for name, value in run.items() if before.get(name) != value]
+    if changed:
+        raise InputError(
+            f"{path} is a training with another {', '.join(changed)}; set it back, or give "
+            "another --RECORDS_DIR"
+        )
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["curve"]
+
+
+def _check(loss, bar):
+    if not math.isfinite(loss.item()):
+        raise InputError(
+            f"{bar}: the loss is not finite; nothing is written of this epoch; give a lower "
+            "--LEARNING_RATE"
+        )

@@ -1,0 +1,317 @@
+"""Fairwashing: a network that shows a false explanation, and a defence (Anders et al., ICML 2020).
+
+    python fairwashing.py
+
+Trains a teacher (or takes the one at TEACHER), then for each of METHODS a student: it answers as
+the teacher does, and its heat-map shows TARGET, whatever the image. Then explanations are projected
+onto the tangent space of the data (TSP), and student, teacher and target are compared with and
+without the projection. THROUGH_TSP adds students of an attacker who knows of the defence and trains
+through it. projectors.py computes tangent spaces beforehand; otherwise they are computed here.
+
+TASK: digits (scikit-learn's, no files needed), mnist, fmnist, folder, celeba, faces (a student
+then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
+curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the same command goes
+on from the last epoch.
+"""
+
+import os
+import time
+
+from common import records, settings
+from common.settings import DATA_DIR, SEED
+
+import numpy as np
+import pandas as pd
+import torch
+
+import datasets
+import model
+from drawings.targets import load_target
+from explain.heatmaps import METHODS as EXPLANATIONS
+from explain.heatmaps import Explainer, set_activations
+from explain.images import load_inputs
+from explain.scores import pcc, ssim
+from explain.student import (
+    MAP_LOSSES,
+    OPTIMIZERS,
+    OUTPUT_LOSSES,
+    Aim,
+    Recipe,
+    build_convnet,
+    train_student,
+    train_teacher,
+)
+from explain.tangent import fit_tangent
+from explain.tangent_files import open_tangents
+from report import fairwashing, fairwashing_figures, fairwashing_text
+
+# -----------------------------------------------------------------------------
+TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist, folder, celeba, faces
+IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28
+RECORDS_DIR = "records/fairwashing"  # results, and the networks
+# the teacher
+TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed
+TEACHER_EPOCHS = 12
+TEACHER_RATE = 1e-3  # learning rate, the highest
+# the students
+METHODS = "grad,xgrad,intgrad,lrp"  # explanations that are faked, with commas between
+SEEDS = 1  # students of each method, with the seeds SEED, SEED + 1, ...
+THROUGH_TSP = 0  # seeds of which a second student is trained through the projection
+TARGET = "42"  # the heat-map to show: 42, corner, or an image file
+ALPHA = 0.8  # weight of the heat-map in the loss; 1 - ALPHA: of the outputs
+LOSS = "mse"  # between outputs of student and teacher: mse, kl
+MAP_LOSS = "squared"  # between heat-map and target: squared, absolute
+EPOCHS = (16, 16, 8, 12)  # passes over the training images, by grad, xgrad, intgrad and lrp
+BATCH_SIZE = 128  # images a step
+LEARNING_RATE = (2e-3, 2e-3, 2e-3, 3e-3)  # the highest, by the same four
+OPTIMIZER = "adam"  # adam, sgd
+SCHEDULE = "cycle"  # of the learning rate: cycle, constant, or epochs to divide it by ten, "50,80"
+BETA = (20.0, 20.0, 20.0, 50.0)  # of Softplus, which stands for ReLU in training, by the four
+STEPS_A_BATCH = 2  # of the 8 steps of integrated gradients, how many a batch draws
+VALIDATION_INTERVAL = 4  # epochs between two looks at validation images
+# the tangent spaces
+PROJECTORS = ""  # a file of projectors.py; "": computed here
+NEIGHBOURS = 32  # k, training images of the same class
+DIMENSIONS = 16  # d, singular vectors
+STRICT = False  # True: tangent planes run through the image, not through its neighbours' mean
+# the report
+EVALUATED = 1000  # images of the report set at most, drawn at random
+SHOWN = 2  # images of the figure
+OPEN_REPORT = True  # False: results are of the validation images
+# -----------------------------------------------------------------------------
+
+METHOD_ORDER = list(EXPLANATIONS)  # that of EPOCHS, LEARNING_RATE and BETA
+
+
+def main():
+    """Load, train, evaluate, save, print."""
+    started = time.time()
+    methods = check_constants()
+    # The derivatives of Softplus fade into denormal numbers, which take five times as long.
+    torch.set_flush_denormal(True)
+    sets = load()
+    target = load_target(TARGET, sets.pixels.shape[1])
+    tangents = find_tangents(sets)
+    students = train(sets, methods, target, tangents)
+    results = evaluate(sets, students, target, tangents)
+    save(results, time.time() - started)
+    print(fairwashing_text.summary_text(results))
+    print(f"{RECORDS_DIR}: tables and figures written.")
+
+
+def check_constants():
+    """The methods, a list. Raises InputError for constants that cannot be."""
+    methods = METHODS.split(",")
+    listed = f"of {', '.join(EXPLANATIONS)}, with commas between"
+    settings.require("METHODS", METHODS, set(methods) <= EXPLANATIONS.keys(), listed)
+    settings.require(
+        "TASK", TASK, TASK in datasets.LOADERS, f"one of {', '.join(datasets.LOADERS)}"
+    )
+    at_least_one = {"SEEDS": SEEDS, "TEACHER_EPOCHS": TEACHER_EPOCHS, "BATCH_SIZE": BATCH_SIZE}
+    at_least_one |= {"VALIDATION_INTERVAL": VALIDATION_INTERVAL, "DIMENSIONS": DIMENSIONS}
+    for name, value in (at_least_one | {"SHOWN": SHOWN}).items():
+        settings.require(name, value, value >= 1, "at least 1")
+    for name, value, condition, rule in (
+        ("THROUGH_TSP", THROUGH_TSP, 0 <= THROUGH_TSP <= SEEDS, "from 0 to SEEDS"),
+        ("EPOCHS", EPOCHS, min(EPOCHS) >= 1, "at least 1"),
+        ("LEARNING_RATE", LEARNING_RATE, min(LEARNING_RATE) > 0, "above 0"),
+        ("TEACHER_RATE", TEACHER_RATE, TEACHER_RATE > 0, "above 0"),
+        ("BETA", BETA, min(BETA) > 0, "above 0"),
+        ("ALPHA", ALPHA, 0 <= ALPHA <= 1, "from 0 to 1"),
+        ("LOSS", LOSS, LOSS in OUTPUT_LOSSES, " or ".join(OUTPUT_LOSSES)),
+        ("MAP_LOSS", MAP_LOSS, MAP_LOSS in MAP_LOSSES, " or ".join(MAP_LOSSES)),
+        ("OPTIMIZER", OPTIMIZER, OPTIMIZER in OPTIMIZERS, " or ".join(OPTIMIZERS)),
+        ("SCHEDULE", SCHEDULE, _is_schedule(), "cycle, constant, or epochs such as 50,80"),
+        ("STEPS_A_BATCH", STEPS_A_BATCH, 1 <= STEPS_A_BATCH <= 8, "from 1 to 8"),
+        ("NEIGHBOURS", NEIGHBOURS, NEIGHBOURS > DIMENSIONS, "above DIMENSIONS"),
+        ("EVALUATED", EVALUATED, EVALUATED >= 2, "at least 2"),
+        ("TEACHER", TEACHER, not TEACHER or os.path.exists(TEACHER), "the path of a checkpoint"),
+    ):
+        settings.require(name, value, condition, rule)
+    return list(dict.fromkeys(methods))
+
+
+def _is_schedule():
+    return SCHEDULE in ("cycle", "constant") or all(
+        part.strip().isdigit() for part in SCHEDULE.split(",")
+    )
+
+
+def load():
+    """The Sets. Raises InputError."""
+    sets = load_inputs(TASK, DATA_DIR, IMAGE_SIZE, EVALUATED, OPEN_REPORT)
+    count = len(sets.pixels)
+    settings.require("SHOWN", SHOWN, count >= SHOWN, f"at most {count}, the images")
+    return sets
+
+
+def find_tangents(sets):
+    """Tangent spaces of the report images, and of the training images if they are needed: a dict.
+
+    Raises InputError.
+    """
+    names = ("report", "train") if THROUGH_TSP else ("report",)
+    pool, label = sets.inputs["train"].flatten(1), sets.label["train"]
+    least = int(label.bincount(minlength=len(sets.classes)).min()) - 1
+    rule = f"at most {least}, the training images of a class but one"
+    settings.require("NEIGHBOURS", NEIGHBOURS, least >= NEIGHBOURS, rule)
+    tangents = {}
+    for name in names:
+        inputs = sets.inputs[name].flatten(1)
+        if PROJECTORS:
+            part = "train" if name == "train" else "test"
+            rows = sets.rows if name == "report" else None
+            tangents[name] = open_tangents(PROJECTORS, part, inputs, pool, rows, sets.digest)
+        else:
+            options = (NEIGHBOURS, DIMENSIONS, STRICT, name == "train")
+            tangents[name] = fit_tangent(inputs, sets.label[name], pool, label, *options)
+    return tangents
+
+
+# ----------------------------------------------------------------------------- training
+
+
+def train(sets, methods, target, tangents):
+    """Train all teachers and students: {(method, attacker, seed): (student, teacher, curve)}.
+
+    Raises InputError.
+    """
+    students = {}
+    for seed in range(SEED, SEED + SEEDS):
+        teacher = make_teacher(sets, seed)
+        outputs = answer(teacher, sets.inputs["train"])
+        for method in methods:
+            attackers = [fairwashing.PLAIN] + [fairwashing.KNOWING] * (seed - SEED < THROUGH_TSP)
+            for attacker in attackers:
+                aim = make_aim(sets, method, attacker, target, outputs, tangents)
+                aim.run |= {"teacher": model.digest(teacher)}
+                network, curve = make_student(sets, teacher, aim, attacker, seed)
+                students[method, attacker, seed] = network, teacher, curve
+    return students
+
+
+def make_teacher(sets, seed):
+    """The teacher of a seed, trained, or read from TEACHER. Raises InputError."""
+    torch.manual_seed(seed)
+    inputs = sets.inputs["train"]
+    network = build_convnet(inputs.shape[1], inputs.shape[2], len(sets.classes))
+    if TEACHER:
+        state = model.read_checkpoint(TEACHER)
+        state = state.get("network", state.get("state_dict", state))
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, AttributeError, TypeError):
+            raise settings.InputError(
+                f"{TEACHER} does not fit the network of fairwashing.py for this TASK; give a "
+                "state dict of it, or no --TEACHER"
+            ) from None
+        return network.eval()
+    recipe = Recipe(seed, TEACHER_EPOCHS, BATCH_SIZE, TEACHER_RATE)
+    path = f"{RECORDS_DIR}/networks/teacher_seed_{seed}.pth"
+    run = {"data": sets.digest}
+    bar = f"teacher, seed {seed}"
+    return train_teacher(network, inputs, sets.label["train"], recipe, path, run, bar)[0]
+
+
+@torch.no_grad()
+def answer(network, inputs):
+    """Softmax outputs, (N, classes) float32 tensor."""
+    return torch.cat([network(part).softmax(1) for part in inputs.split(500)])
+
+
+def make_explainer(sets, method):
+    """The Explainer of a method for these images."""
+    return Explainer(method, sets.low, sets.high)
+
+
+def make_aim(sets, method, attacker, target, outputs, tangents):
+    """What a student is trained for: Aim."""
+    beta = BETA[METHOD_ORDER.index(method)]
+    options = {"method": method, "attacker": attacker, "alpha": ALPHA, "loss": LOSS, "beta": beta}
+    options |= {"map_loss": MAP_LOSS, "target": TARGET, "data": sets.digest}
+    if method == "intgrad":
+        options["steps_a_batch"] = STEPS_A_BATCH
+    if attacker == fairwashing.KNOWING:
+        options |= {"projectors": PROJECTORS, "neighbours": NEIGHBOURS}
+        options |= {"dimensions": DIMENSIONS, "strict": STRICT}
+    tangent = tangents["train"] if attacker == fairwashing.KNOWING else None
+    losses = (ALPHA, LOSS, MAP_LOSS, beta, STEPS_A_BATCH)
+    goal = (torch.from_numpy(target), outputs, *losses)
+    return Aim(make_explainer(sets, method), *goal, tangent, options)
+
+
+def make_student(sets, teacher, aim, attacker, seed):
+    """A student and its curve, trained or read. Raises InputError."""
+    inputs = sets.inputs["train"]
+    network = build_convnet(inputs.shape[1], inputs.shape[2], len(sets.classes))
+    network.load_state_dict(teacher.state_dict())
+    method, target = aim.explainer.method, aim.target.numpy()
+    name = method + "_through_tsp" * (attacker == fairwashing.KNOWING)
+    epochs, rate = (part[METHOD_ORDER.index(method)] for part in (EPOCHS, LEARNING_RATE))
+    recipe = Recipe(seed, epochs, BATCH_SIZE, rate, OPTIMIZER, SCHEDULE)
+    seen = sets.inputs["validation"][:250]  # enough for a curve
+    classes = answer(teacher, seen).argmax(1)
+
+    def validate(student):
+        maps, logits = aim.explainer.heatmap(student, seen)
+        agreement = (logits.argmax(1) == classes).double().mean().item()
+        alike = {kind.__name__: kind(maps.numpy(), target).mean() for kind in (ssim, pcc)}
+        return {"agreement": agreement} | {key: float(value) for key, value in alike.items()}
+
+    path = f"{RECORDS_DIR}/networks/{name}_seed_{seed}.pth"
+    bar = f"{name.replace('_', ' ')}, seed {seed}"
+    looks = (bar, validate, VALIDATION_INTERVAL)
+    return train_student(network, inputs, aim, recipe, path, *looks)
+
+
+# ----------------------------------------------------------------------------- results
+
+
+def evaluate(sets, students, target, tangents):
+    """All that is measured: fairwashing.Results."""
+    inputs, label = sets.inputs["report"], sets.label["report"].numpy()
+    tangent, tables, curves, teachers = tangents["report"], [], [], {}
+    shape = tuple(inputs.shape[1:])
+    projected_target = fairwashing.project_target(target, tangent, len(inputs), shape)
+    maps = {"images": sets.pixels[:SHOWN], "target": target.astype(np.float16)}
+    for (method, attacker, seed), (network, teacher, curve) in students.items():
+        explainer, bar = make_explainer(sets, method), f"heat-maps by {method}, seed {seed}"
+        explained = {}
+        for name, part in (("student", network), ("teacher", teacher)):
+            if name == "teacher" and (method, seed) in teachers:
+                explained[name] = teachers[method, seed]
+                continue
+            explained[name] = fairwashing.explain_images(
+                set_activations(part), explainer, inputs, tangent, f"{bar}, {name}"
+            )
+        teachers[method, seed] = explained["teacher"]
+        pair = (explained["student"], explained["teacher"])
+        table = fairwashing.score_table(*pair, label, target, projected_target)
+        key = {"method": method, "attacker": attacker, "seed": seed}
+        tables.append(table.assign(**key)[fairwashing.COLUMNS])
+        curves += [key | {"epoch": number} | row for number, row in enumerate(curve, 1)]
+        for name, part in explained.items():
+            for kind, values in part.maps.items() if seed == SEED else ():
+                key = f"{method}/{attacker}/{name}/{kind}"
+                maps[key] = values[:SHOWN].astype(np.float16)
+    facts = {"task": TASK, "target": TARGET, "reported": "test" if OPEN_REPORT else "validation"}
+    facts["images"] = {name: len(part) for name, part in sets.label.items()}
+    facts["classes"] = list(sets.classes)
+    return fairwashing.Results(pd.concat(tables), pd.DataFrame(curves), maps, facts)
+
+
+def save(results, seconds):
+    """Write tables, maps, figures and fairwashing.json, all or none. Raises InputError."""
+    facts = records.provenance(settings.constants_of(globals()), seconds, "cpu")
+    files = {f"{RECORDS_DIR}/fairwashing.json": {**facts, **results.facts}}
+    files[f"{RECORDS_DIR}/scores.csv"] = results.scores
+    files[f"{RECORDS_DIR}/curves.csv"] = results.curves
+    files[f"{RECORDS_DIR}/maps.npz"] = results.maps
+    for name, figure in fairwashing_figures.draw_all(results).items():
+        files[f"{RECORDS_DIR}/{name}.png"] = figure
+        files[f"{RECORDS_DIR}/{name}.pdf"] = figure
+    records.save(files)
+
+
+if __name__ == "__main__":
+    settings.run(main, globals(), resumes=True)

@@ -1,0 +1,157 @@
+"""What fairwashing.py measures, as tables."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from explain.heatmaps import normalise_map
+from explain.scores import SCORES
+from report.metrics import Z, wilson
+
+RAW, PROJECTED = "raw", "projected"  # heat-maps as they are, and of projected explanations
+PLAIN, KNOWING = "plain", "through TSP"  # attackers
+COLUMNS = ["method", "attacker", "seed", "network", "maps", "reference", "measure"]
+COLUMNS += ["mean", "ci_low", "ci_high"]
+
+
+@dataclass
+class Results:
+    """Tables of a study.
+
+    Attributes:
+        scores: DataFrame with COLUMNS, as from score_table, of all students.
+        curves: DataFrame: method, attacker, seed, epoch (from 1), loss, output_loss, map_loss, and
+            on validation images, every few epochs, agreement, ssim and pcc with the target.
+        maps: dict of arrays for the figure: images (n, H, W) uint8, target (H, W), and for each
+            student of the first seed "METHOD/ATTACKER/NETWORK/MAPS" (n, H, W) float16.
+        facts: a dict.
+    """
+
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+    maps: dict
+    facts: dict = field(default_factory=dict)
+
+
+@dataclass
+class Explained:
+    """Answers and heat-maps of a network on N images.
+
+    Attributes:
+        outputs: (N, classes) float32 array, softmax.
+        maps: {RAW or PROJECTED: (N, H, W) float32 array}.
+    """
+
+    outputs: np.ndarray
+    maps: dict
+
+
+def explain_images(network, explainer, inputs, tangent, bar="", batch_size=125):
+    """Answers and heat-maps, raw and projected: Explained.
+
+    Args:
+        network: nn.Module in eval mode.
+        explainer: explain.heatmaps.Explainer.
+        inputs: (N, C, H, W) float32 tensor.
+        tangent: explain.tangent.Tangent or Basis of these inputs.
+        bar: str, text of the progress bar; "" for none.
+        batch_size: int, images at once.
+    """
+    outputs, maps = [], {RAW: [], PROJECTED: []}
+    parts = torch.arange(len(inputs)).split(batch_size)
+    for rows in tqdm(parts, bar, unit=" batches", leave=False, disable=not bar):
+
+        def project(values, rows=rows):
+            return tangent.project(rows, values)
+
+        for name, function in ((RAW, None), (PROJECTED, project)):
+            heatmaps, logits = explainer.heatmap(network, inputs[rows], function)
+            maps[name].append(heatmaps)
+        outputs.append(logits.detach().softmax(1))
+    joined = {name: torch.cat(part).numpy() for name, part in maps.items()}
+    return Explained(torch.cat(outputs).numpy(), joined)
+
+
+def project_target(target, tangent, n, shape, batch_size=125):
+    """Heat-maps of the target itself projected at n images, (n, H, W) float32 array.
+
+    As near to the target as a map in the tangent space may come. It is spread evenly over the C
+    channels; shape: (C, H, W).
+    """
+    values = torch.from_numpy(target).expand(shape)
+    parts = []
+    for rows in torch.arange(n).split(batch_size):
+        parts.append(normalise_map(tangent.project(rows, values.expand(len(rows), *shape))))
+    return torch.cat(parts).numpy()
+
+
+def score_table(student, teacher, label, target, projected_target):
+    """All scores of one student, a DataFrame with COLUMNS from "network" on.
+
+    network: student, teacher, or target (the target projected); maps: raw, projected, or outputs.
+    reference: what is compared with: target, teacher (its maps of the same kind) or label.
+    measure: of maps those of explain.scores.SCORES (mass: the share of relevance where the target
+    is); of outputs accuracy, agreement (the share of images that get the teacher's class) and mse
+    (the mean squared difference of softmax outputs). Intervals of 95 % over images: Wilson's of
+    proportions, the normal one of means.
+
+    Args:
+        student: Explained.
+        teacher: Explained.
+        label: (N,) int array.
+        target: (H, W) float32 array.
+        projected_target: (N, H, W) float32 array.
+    """
+    rows = []
+    classes = {name: part.outputs.argmax(1) for name, part in _named(student, teacher)}
+    for name, answers in classes.items():
+        rows.append((name, "outputs", "label", "accuracy", *_share(answers == label)))
+    agrees = classes["student"] == classes["teacher"]
+    rows.append(("student", "outputs", "teacher", "agreement", *_share(agrees)))
+    error = ((student.outputs - teacher.outputs) ** 2).mean(1)
+    rows.append(("student", "outputs", "teacher", "mse", *_mean(error)))
+    for maps in (RAW, PROJECTED):
+        compared = [
+            (name, part.maps[maps], "target", target) for name, part in _named(student, teacher)
+        ]
+        compared.append(("student", student.maps[maps], "teacher", teacher.maps[maps]))
+        if maps == PROJECTED:
+            compared.append(("target", projected_target, "target", target))
+        for name, heatmaps, reference, other in compared:
+            for measure, score in SCORES.items():
+                if measure != "mass" or reference == "target":
+                    values = _mean(score(heatmaps, other))
+                    rows.append((name, maps, reference, measure, *values))
+    return pd.DataFrame(rows, columns=COLUMNS[3:])
+
+
+def _named(student, teacher):
+    return (("student", student), ("teacher", teacher))
+
+
+def _mean(values):
+    """Mean and its interval: three floats."""
+    half = Z * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean(), values.mean() - half, values.mean() + half
+
+
+def _share(hits):
+    """Share of True and its interval: three floats."""
+    return (hits.mean(), *wilson(hits.sum(), len(hits)))
+
+
+def over_seeds(scores):
+    """Mean and range over seeds: a DataFrame indexed by the columns up to measure, but seed.
+
+    Columns mean, min, max, seeds; of one seed min and max are its interval over images.
+    """
+    keys = [name for name in COLUMNS[:7] if name != "seed"]
+    groups = scores.groupby(keys, sort=False)
+    table = groups["mean"].agg(["mean", "min", "max", "size"]).rename(columns={"size": "seeds"})
+    alone = table["seeds"] == 1
+    table.loc[alone, "min"] = groups["ci_low"].first()[alone]
+    table.loc[alone, "max"] = groups["ci_high"].first()[alone]
+    return table

@@ -1,0 +1,200 @@
+"""Tables and figures of the study of fairwashing, from the records of fairwashing.py."""
+
+import os
+from dataclasses import dataclass
+
+from common.records import load_csv, load_json, load_npz
+
+from report import fairwashing_figures
+from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, RAW, Results, over_seeds
+from report.fairwashing_text import METHOD_LABELS, mean_text, method_name, students_of
+from tools.recorded import markdown_table
+
+NETWORKS = ("student", "teacher")
+SOURCES = ("fairwashing.json", "scores.csv", "maps.npz")
+
+
+def has_fairwashing(folder):
+    """Whether a folder of records is one of fairwashing.py."""
+    return os.path.exists(f"{folder}/fairwashing.json")
+
+
+def fairwashing_results(folder):
+    """The Results that fairwashing.py saved in a folder, whose maps may be missing.
+
+    Raises InputError.
+    """
+    maps = {}
+    if os.path.exists(f"{folder}/maps.npz"):  # it holds images, which not every licence allows
+        maps = load_npz(f"{folder}/maps.npz", "fairwashing.py")
+    scores = load_csv(f"{folder}/scores.csv", "fairwashing.py", COLUMNS)
+    curves = load_csv(f"{folder}/curves.csv", "fairwashing.py", [])
+    facts = load_json(f"{folder}/fairwashing.json", "fairwashing.py")
+    return Results(scores, curves, maps, facts)
+
+
+def draw_fairwashing(folder):
+    """The figures of a folder of fairwashing.py, {name: matplotlib Figure}."""
+    results = fairwashing_results(folder)
+    if results.maps:
+        return fairwashing_figures.draw_all(results)
+    return {"scores": fairwashing_figures.score_figure(results)}
+
+
+def _scores(folder):
+    return over_seeds(fairwashing_results(folder).scores)
+
+
+def _change(table, student, network, reference, measure="pcc"):
+    """A score raw and projected, means: "0.76 -> 0.22"."""
+    part = table.loc[student]["mean"]
+    return " -> ".join(
+        f"{part[network, maps, reference, measure]:.2f}" for maps in (RAW, PROJECTED)
+    )
+
+
+def fairwashing_head_table(folder):
+    """One row a method: agreement, the faked map, and what projection does to it."""
+    table = _scores(folder)
+    rows = []
+    for student in students_of(table):
+        if student[1] != PLAIN:
+            continue
+        part = table.loc[student]
+        agreement = mean_text(part.loc["student", "outputs", "teacher", "agreement"], 100, 1)
+        ssim = mean_text(part.loc["student", RAW, "target", "ssim"])
+        cells = [_change(table, student, "student", "target")]
+        cells.append(_change(table, student, "teacher", "target"))
+        cells.append(_change(table, student, "student", "teacher"))
+        rows.append([METHOD_LABELS[student[0]], agreement, ssim, *cells])
+    header = ["explanation", "same class as the teacher, %", "SSIM with the target"]
+    header += ["PCC with the target, raw -> TSP", "the teacher's"]
+    return markdown_table([*header, "PCC with the teacher's map, raw -> TSP"], rows)
+
+
+def fairwashing_outputs_table(folder):
+    """Accuracy, agreement and output error of all students."""
+    table = _scores(folder)
+    rows = []
+    for student in students_of(table):
+        part = table.loc[student]
+        keys = [(name, "outputs", "label", "accuracy") for name in ("student", "teacher")]
+        keys.append(("student", "outputs", "teacher", "agreement"))
+        cells = [mean_text(part.loc[key], 100, 1) for key in keys]
+        error = part.loc[("student", "outputs", "teacher", "mse"), "mean"]
+        seeds = int(part["seeds"].iloc[0])
+        rows.append([method_name(*student), seeds, *cells, f"{error:.1e}"])
+    header = ["student", "trainings", "accuracy, %", "teacher's, %", "agreement, %", "output MSE"]
+    return markdown_table(header, rows)
+
+
+def fairwashing_maps_table(folder):
+    """All scores of heat-maps: student and teacher, raw and projected."""
+    table = _scores(folder)
+    rows = []
+    for student in students_of(table):
+        part = table.loc[student]
+        for maps, label in ((RAW, "raw"), (PROJECTED, "TSP")):
+            row = [method_name(*student), label]
+            for measure in ("ssim", "pcc", "mass"):
+                score = mean_text(part.loc["student", maps, "target", measure])
+                other = part.loc[("teacher", maps, "target", measure), "mean"]
+                row.append(f"{score}; {other:.2f}")
+            error = [part.loc[(name, maps, "target", "mse"), "mean"] for name in NETWORKS]
+            row.append("; ".join(f"{value:.1e}" for value in error))
+            for measure in ("ssim", "pcc"):
+                row.append(mean_text(part.loc["student", maps, "teacher", measure]))
+            rows.append(row)
+    header = ["student", "maps", "SSIM with the target; teacher's", "PCC; teacher's"]
+    header += ["mass in the target; teacher's", "MSE; teacher's"]
+    return markdown_table([*header, "SSIM with the teacher's map", "PCC with it"], rows)
+
+
+# ----------------------------------------------------------------------------- claims
+
+
+@dataclass
+class Claim:
+    """A score that must be above (or below) a limit in all trainings.
+
+    text, paper: cells of the table. key: (network, maps, reference, measure) of the score.
+    """
+
+    text: str
+    paper: str
+    key: tuple
+    limit: float
+    above: bool = True
+    attacker: str = PLAIN
+    methods: tuple = tuple(METHOD_LABELS)
+
+
+AGREEMENT = ("student", "outputs", "teacher", "agreement")
+FAKED, EXPOSED = (("student", maps, "target", "pcc") for maps in (RAW, PROJECTED))
+RESTORED = ("student", PROJECTED, "teacher", "pcc")
+ALIKE = ("student", RAW, "target", "ssim")
+GRADIENTS = ("grad", "xgrad")
+CLAIMS = [
+    Claim("a network that answers the same (at least 97 %)", "always exists", AGREEMENT, 0.97),
+    Claim("... has a map of one's choice (PCC above .72)", "shown by figures", FAKED, 0.72),
+    Claim("... (SSIM above .45; LRP: .15)", "shown by figures", ALIKE, 0.45, methods=GRADIENTS),
+    Claim("... (SSIM above .15)", "shown by figures", ALIKE, 0.15, methods=("lrp",)),
+    Claim("projection hides the fake (PCC at most .25)", "robust", EXPOSED, 0.25, above=False),
+    Claim("... and restores the teacher's map (PCC at least .65)", "not measured", RESTORED, 0.65),
+    Claim(
+        "an attacker who trains through the projection fails (PCC with TSP at most .25)",
+        "robust",
+        EXPOSED,
+        0.25,
+        above=False,
+        attacker=KNOWING,
+    ),
+    Claim(
+        "... and the teacher's map is still restored (PCC at least .65)",
+        "not measured",
+        RESTORED,
+        0.65,
+        attacker=KNOWING,
+    ),
+]
+
+
+def fairwashing_claims_table(folder):
+    """Each claim by each method, with a verdict by the range over trainings."""
+    table = _scores(folder)
+    rows = []
+    for claim in CLAIMS:
+        cells, verdicts = [], []
+        for method in claim.methods:
+            if (method, claim.attacker) in students_of(table):
+                row = table.loc[(method, claim.attacker, *claim.key)]
+                cells.append(f"{METHOD_LABELS[method]} {mean_text(row)}")
+                verdicts.append(_verdict(row, claim))
+        if cells:
+            rows.append([claim.text, claim.paper, "; ".join(cells), "; ".join(verdicts)])
+    return markdown_table(["claim", "paper", "here", "holds?"], rows)
+
+
+def _verdict(row, claim):
+    """Yes or no if all trainings (or the interval of one) agree, else on average."""
+    if claim.above:
+        sure, hopeless, mean = row["min"], row["max"], row["mean"] >= claim.limit
+        yes, no = sure >= claim.limit, hopeless < claim.limit
+    else:
+        yes, no = row["max"] <= claim.limit, row["min"] > claim.limit
+        mean = row["mean"] <= claim.limit
+    if yes or no:
+        return "yes" if yes else "no"
+    return "on average yes" if mean else "on average no"
+
+
+def fairwashing_result(folder):
+    """The row of README.md: the gradient faked, exposed and restored."""
+    table = _scores(folder)
+    student = ("grad", PLAIN)
+    agreement = mean_text(table.loc[(*student, *AGREEMENT)], 100, 1)
+    return (
+        f"yes: same class in {agreement} % of images, correlation of the gradient map with the "
+        f"target {_change(table, student, 'student', 'target')} once projected; with the honest "
+        f"network's map {_change(table, student, 'student', 'teacher')}"
+    )

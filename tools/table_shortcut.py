@@ -57,11 +57,11 @@ def shortcut_frame(folder):
     rows = []
     for path in shortcut_sources(folder):
         record = load_json(path, "shortcut.py")
-        run = {key.lower(): value for key, value in record["run"].items()}
-        run["task"] = run["task"].replace("faces", "celeba")
+        run = record["run"]
         names = ("task", "mark", "strength", "images", "agreement", "draw", "seed")
-        shared = {name: run[name] for name in names}
-        name = CEILING if run["erased"] else NO_REPAIR
+        shared = {name: run[name.upper()] for name in names}
+        shared["task"] = shared["task"].replace("faces", "celeba")
+        name = CEILING if run["ERASED"] else NO_REPAIR
         right = _unpack(record["right"], record)
         nothing = {"response_of_removed": {}, "response_and_value": {}}
         rows.append({**shared, **nothing, "repair": name, "right": right})
@@ -101,7 +101,7 @@ def score_text(rows, condition):
     """Accuracy in % with its interval over trainings and images: "84.9 (83.1 to 86.5)"."""
     if not len(rows):
         return NONE
-    value, low, high = metrics.mean_share(shares_right(rows, condition))
+    value, low, high = np.clip(metrics.mean_share(shares_right(rows, condition)), 0, 1)
     return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 

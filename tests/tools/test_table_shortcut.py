@@ -43,6 +43,7 @@ def save(folder, before, repairs, **run):
         "AGREEMENT": -1.0,
         "DRAW": 0,
         "SEED": 0,
+        "images": "0123456789abcdef",  # the digest of those that the repairs saw
     } | run
     right = {name: pack_bits(share(before)) for name in CONDITIONS}
     folder.mkdir(parents=True)

@@ -204,7 +204,7 @@ def load_network(problem, arch, job):
         network.load_state_dict(torch.load(path, weights_only=True))
     except Exception as error:  # whatever a damaged file raises
         reason = str(error).partition("\n")[0][:100]
-        raise InputError(f"{path} is damaged ({reason}); delete it and run again") from None
+        raise InputError(f"{path} is damaged ({reason}); move it away and run again") from None
     return network.eval()
 
 

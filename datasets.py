@@ -261,7 +261,7 @@ def normalise(images, device):
 def draw_into(folder_path, task, seed):
     """Draw a task's images into a new folder, all or none, with a note. Raises InputError."""
     if os.path.exists(folder_path):
-        raise InputError(f"{folder_path} exists; draw into a new folder, or delete this one first")
+        raise InputError(f"{folder_path} exists; draw into a new folder")
     partial = f"{folder_path.rstrip('/')}.{os.getpid()}.tmp"
     try:
         drawn = (LOADERS | TABLES)[task]

@@ -192,7 +192,7 @@ def load_state(path, run, parts):
     if changed:
         raise InputError(
             f"{path} is an interrupted training with other settings ({'; '.join(changed)}); "
-            "set them back, delete it, or give another --RECORDS_DIR"
+            "set them back, or give another --RECORDS_DIR"
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])

@@ -39,7 +39,7 @@ def test_claims_name_what_came_out():
     table = table_cdep.cdep_claims_table(str(FOLDER))
     for folder, measure in (("decoy_mlp", "inverted"), ("compas", "gap"), ("compas", "same")):
         assert table_cdep.mean_text(f"{FOLDER}/{folder}", "cdep", measure) in table
-    assert table_cdep.cdep_result(str(FOLDER)).count("%") == len(FOLDERS)
+    assert table_cdep.cdep_result(str(FOLDER)).count("%") == 2
 
 
 def test_verdicts(monkeypatch):

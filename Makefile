@@ -16,7 +16,7 @@ demo: .venv/installed
 
 demo-shortcut: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
-	$(PYTHON) shortcut.py --DATA_DIR=demo/data --RECORDS_DIR=demo/shortcut --IMAGE_SIZE=64 --WEIGHTS=none --EPOCHS=6 --LEARNING_RATE=0.001 --CHOOSING=100 --IMAGES=300 --FOLDS=2 --MAX_REMOVED=20 --REPAIR_NAMES="gradient anew;last-layer retraining;threshold shift;random filters"
+	$(PYTHON) shortcut.py --DATA_DIR=demo/data --RECORDS_DIR=demo/shortcut --IMAGE_SIZE=64 --WEIGHTS=none --EPOCHS=6 --LEARNING_RATE=0.001 --CHOOSING=100 --IMAGES=300 --FOLDS=2 --MAX_REMOVED=40 --REPAIR_NAMES="gradient anew;last-layer retraining;threshold shift;random filters"
 
 demo-income: .venv/installed
 	test -d demo/table || $(PYTHON) datasets.py --TASK=adult --DRAW=demo/table

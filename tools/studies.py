@@ -84,16 +84,15 @@ def _critical_result(folder):
 
 
 def _class_result(folder):
-    digits, lost, alone = [], 0, 0
-    for name in sorted(glob.glob(f"{folder}/class_*")):
+    lost, alone, names = 0, 0, sorted(glob.glob(f"{folder}/class_*"))
+    for name in names:
         scores, digit = application_scores(name), evaluation(name)["run"]["CLASS"]
         _, _, highest = score(scores, 40, group=f"class {digit}")
-        digits.append(f"{digit}: {_percents(scores, f'class {digit}', (40,))[0]}")
         lost += highest < LOST
         alone += highest < LOST and loss(scores, 40, group="others")[0] < INTACT
     return (
-        f"in part: 40 filters removed, {lost} of {len(digits)} digits tried are lost, {alone} "
-        f"of them alone (recall in %, {', '.join(digits)})"
+        f"in part: 40 filters removed, {lost} of {len(names)} digits tried are lost, {alone} "
+        "of them alone"
     )
 
 

@@ -217,22 +217,6 @@ def shortcut_few_table(folder):
     return markdown_table(["P", "images", "trainings x draws", *names], rows)
 
 
-def shortcut_kinds_table(folder):
-    """Other marks and other images."""
-    frame, rows = shortcut_frame(folder), []
-    kinds = frame[["task", "mark", "strength", "agreement"]].drop_duplicates()
-    for kind in kinds.sort_values(["task", "mark", "strength"]).to_dict("records"):
-        main = all(kind[name] == value for name, value in MAIN.items() if name in kind)
-        for repair in (NO_REPAIR, OURS, "last-layer retraining", "fine-tuning all layers"):
-            chosen = select(frame, **kind, images=1000, repair=repair)
-            if not main and len(chosen):
-                scores = [score_text(chosen, name) for name in ("same", "inverted", "absent")]
-                row = [kind["task"], kind["mark"].replace("_", " "), f"{kind['strength']:g}"]
-                rows.append([*row, repair, chosen["seed"].nunique(), *scores])
-    header = ["images", "mark", "P", "repair", "trainings", "same, %", "inverted, %", "absent, %"]
-    return markdown_table(header, rows)
-
-
 def shortcut_result(folder):
     """The row of README.md."""
     frame, texts = shortcut_frame(folder), []
@@ -242,8 +226,8 @@ def shortcut_result(folder):
             score_text(rows[rows["repair"] == name], "inverted")
             for name in (NO_REPAIR, OURS, "fine-tuning all layers")
         )
-        texts.append(f"P = {strength:g}: {before} -> {after} % (all layers fine-tuned: {rival})")
-    return f"accuracy with the mark inverted, {'; '.join(texts)}"
+        texts.append(f"P = {strength:g}: {before.split()[0]} -> {after} % (fine-tuned: {rival})")
+    return f"in part: accuracy with the mark inverted, {'; '.join(texts)}"
 
 
 def has_shortcuts(folder):
@@ -263,7 +247,7 @@ def draw_shortcut(folder):
         }
         scores[strength] = {
             repair: [
-                metrics.mean_share(shares_right(part, condition))
+                np.clip(metrics.mean_share(shares_right(part, condition)), 0, 1)
                 for condition in ("inverted", "absent")
             ]
             for repair in TRAINS

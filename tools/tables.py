@@ -52,7 +52,6 @@ TABLES = {
     "shortcut_change_table": table_shortcut.shortcut_change_table,
     "shortcut_truth_table": table_shortcut.shortcut_truth_table,
     "shortcut_few_table": table_shortcut.shortcut_few_table,
-    "shortcut_kinds_table": table_shortcut.shortcut_kinds_table,
     "income_head_table": table_income.attributes_head_table,
     "income_attributes_table": table_income.attributes_table,
     "income_rules_table": table_income.rules_table,

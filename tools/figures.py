@@ -41,6 +41,7 @@ FIGURE_FOLDERS = [
     "cur_records/cdep/sentiment",
     "cur_records/fairwashing/mnist",
     "cur_records/fairwashing/digits",
+    "cur_records/fairwashing/fmnist",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")

@@ -158,17 +158,6 @@ def test_every_data_set_is_tested():
     assert datasets.LOADERS.keys() | datasets.TABLES.keys() == set(datasets.settings.TASKS)
 
 
-def test_digits_of_scikit_learn_need_no_files():
-    sets = {name: load("digits", "nowhere", name) for name in ("train", "values", "report")}
-    assert sum(len(data.label) for data in sets.values()) == 1797
-    for data in sets.values():
-        assert data.images.shape[1:] == (3, SIZE, SIZE) and data.images.dtype == torch.uint8
-        assert len(data.label.unique()) == 10
-    assert len(sets["train"].label) > 2 * len(sets["report"].label) - 20
-    for first, second in (("train", "values"), ("train", "report"), ("values", "report")):
-        assert contents(sets[first]).isdisjoint(contents(sets[second]))
-
-
 # ----------------------------------------------------------------------------- functions
 
 
@@ -371,6 +360,7 @@ def test_lines_about_many_classes_are_wrapped(tmp_path, capsys):
             draw_plain(tmp_path / f"data/class {name}" / f"{number}.png", 0, number)
     datasets.check_classes("folder", tmp_path / "data", SIZE, WHOLE, WHOLE)
     lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in lines if "copies" not in line]  # of an image in another class
     assert len(lines) > 2 and max(map(len, lines)) <= 100
     assert sum(line.count(" 1") for line in lines) == 40
     assert all(line.endswith((" 1", " 1,")) for line in lines)

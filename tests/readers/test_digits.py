@@ -7,7 +7,9 @@ from common.settings import InputError
 
 import numpy as np
 import pytest
+import torch
 
+import datasets
 from readers.digits import mnist
 
 
@@ -166,3 +168,18 @@ def test_a_missing_file_is_told_beside_what_is_there(tmp_path, digits):
     words = "neither t10k-images-idx3-ubyte nor .* holds pictures-idx3-ubyte.gz, t10k-labels"
     with pytest.raises(InputError, match=words):
         mnist(tmp_path, "values", 28)
+
+
+def test_digits_of_scikit_learn_need_no_files():
+    whole, sets = (0.0, 0.0, 1.0, 1.0), {}
+    for purpose in ("train", "values", "report"):
+        sets[purpose] = datasets.load("digits", "nowhere", purpose, 32, whole, whole)
+    contents = {}
+    for purpose, data in sets.items():
+        assert data.images.shape[1:] == (3, 32, 32) and data.images.dtype == torch.uint8
+        assert len(data.label.unique()) == 10
+        contents[purpose] = {image.numpy().tobytes() for image in data.images}
+    assert sum(len(data.label) for data in sets.values()) == 1797
+    assert len(sets["train"].label) > 2 * len(sets["report"].label) - 20
+    for first, second in (("train", "values"), ("train", "report"), ("values", "report")):
+        assert contents[first].isdisjoint(contents[second])

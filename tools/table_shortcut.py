@@ -65,6 +65,8 @@ def shortcut_frame(folder):
         right = _unpack(record["right"], record)
         nothing = {"response_of_removed": {}, "response_and_value": {}}
         rows.append({**shared, **nothing, "repair": name, "right": right})
+        if run["ERASED"]:  # repairs of the ceiling are none of the spoiled network
+            continue
         for repair, result in record["repairs"].items():
             taken = ("chosen", "steps", "removed", "response_of_removed", "response_and_value")
             row = {key: result[key] for key in taken}

@@ -59,7 +59,7 @@ def folder(tmp_path):
         repairs = {"gradient anew": result(inverted), tuned: result(44, removed=())}
         save(tmp_path / f"one/seed_{seed}", 8, repairs, SEED=seed)
     save(tmp_path / "most", 20, {"gradient anew": result(60)}, STRENGTH=0.95)
-    save(tmp_path / "erased", 64, {}, ERASED=True)
+    save(tmp_path / "erased", 64, {"gradient anew": result(80)}, ERASED=True)
     for draw, inverted in ((0, 20), (1, 40)):
         repairs = {"gradient anew": result(inverted)}
         save(tmp_path / f"few/draw_{draw}", 8, repairs, IMAGES=100, DRAW=draw)

@@ -270,4 +270,4 @@ def draw_maps(problem, arch, record):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="networks/*.pth")

@@ -92,6 +92,8 @@ class DataSet:
     frames: the names of the frames that load takes, celeba_frame and fairface_frame
     draw(folder, seed): writes a drawn set
     drawn_note: what the note in its folder says of it
+    mirrors: whether an image and its mirror image are of the same class, so that training may
+        mirror
     """
 
     load: Callable
@@ -100,6 +102,7 @@ class DataSet:
     frames: tuple[str, ...] = ()
     draw: Callable | None = None
     drawn_note: str = ""
+    mirrors: bool = True
 
 
 def _load_celeba(data_dir, purpose, image_size, celeba_frame):
@@ -133,9 +136,9 @@ LOADERS = {  # task -> DataSet
         drawn_note="Drawn portraits in the layouts of CelebA and FairFace: nobody in them exists.",
     ),
     "celeba": DataSet(_load_celeba, face_classes, frames=("celeba_frame",)),
-    "mnist": DataSet(mnist, digit_classes),
+    "mnist": DataSet(mnist, digit_classes, mirrors=False),
     "fmnist": DataSet(fmnist, clothes_classes),
-    "digits": DataSet(small_digits, digit_classes),
+    "digits": DataSet(small_digits, digit_classes, mirrors=False),
     "folder": DataSet(
         folder,
         folder_classes,
@@ -221,6 +224,11 @@ def class_names(task, data_dir):
 def purposes(task, data_dir):
     """What a task has images for, a tuple of values for `load`'s purpose. Raises InputError."""
     return _image_set(task).purposes(data_dir)
+
+
+def may_mirror(task):
+    """Whether training may mirror the images of a task."""
+    return _image_set(task).mirrors
 
 
 def purpose_names(sets):

@@ -314,4 +314,4 @@ def save(results, seconds):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="networks/*.pth")

@@ -86,4 +86,4 @@ def compute(sets, part, name, number, path, facts, is_new):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), resumes=True)
+    settings.run(main, globals(), resumes="*.h5")

@@ -57,7 +57,7 @@ EPOCHS = 3
 BATCH_SIZE = 64  # images a step
 LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 # the repairs
-REPAIR_NAMES = ""  # names in REPAIRS of filters/repairs.py with commas between; empty: all
+REPAIR_NAMES = ""  # names in REPAIRS of filters/repairs.py with semicolons between; empty: all
 IMAGES = 1000  # that a repair sees, drawn from those for the values
 UNMARKED = 1 / 3  # share of these without a mark
 AGREEMENT = -1.0  # share of the others whose mark is that of their label; -1: the mark of any class
@@ -81,15 +81,8 @@ TRAINED_WITH += ["CHOOSING"]
 # What a record must share that another run goes on with; the network's digest says the rest.
 IDENTITY = ["TASK", "ARCH", "IMAGE_SIZE", "SEED", "MARK", "MARK_SIZE", "STRENGTH", "ERASED"]
 IDENTITY += ["EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "IMAGES", "UNMARKED", "AGREEMENT", "DRAW"]
-IDENTITY += [
-    "FOLDS",
-    "MAX_REMOVED",
-    "ROUNDS",
-    "TUNING_EPOCHS",
-    "TUNING_RATES",
-    "CHOOSING",
-    "OPEN_REPORT",
-]
+IDENTITY += ["FOLDS", "MAX_REMOVED", "ROUNDS", "TUNING_EPOCHS", "TUNING_RATES", "CHOOSING"]
+IDENTITY += ["OPEN_REPORT"]
 
 
 @dataclass
@@ -221,7 +214,7 @@ def train_network(sets, device):
     for epoch in range(EPOCHS):
         torch.manual_seed(SEED * 1000 + epoch)  # dropout has no other generator
         rng, bar = np.random.default_rng([SEED, epoch]), f"epoch {epoch + 1} of {EPOCHS}"
-        steppers = (optimizer, schedule, rng, bar, TASK != "mnist")  # digits are not mirrored
+        steppers = (optimizer, schedule, rng, bar, datasets.may_mirror(TASK))
         model.run_epoch(network, sets.train, device, BATCH_SIZE, *steppers)
     checkpoint = model.pack_checkpoint(network, CLASSES=sets.classes, **trained_with)
     records.save({path: checkpoint})
@@ -273,7 +266,7 @@ def evaluate_repair(name, subject, sets, responses):
     than chance), and the rank correlation of responses with values, -1 if the lowest respond most.
     """
     started = time.time()
-    mirror = TASK != "mnist"
+    mirror = datasets.may_mirror(TASK)
     budget = Budget(MAX_REMOVED, ROUNDS, TUNING_EPOCHS, TUNING_RATES, SEED, mirror)
     chosen, validated = choose_step(REPAIRS[name], subject, budget, FOLDS)
     tuned = time.time()

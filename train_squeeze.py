@@ -155,7 +155,7 @@ def train(network, data, evaluated, device, run, state_path):
             schedule,
             rng,
             bar=name,
-            mirror=run.get("TASK") != "mnist",
+            mirror=datasets.may_mirror(run.get("TASK", "faces")),
         )
         val_loss, val_correct = model.run_epoch(network, val, device, batch_size)
         print(

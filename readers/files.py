@@ -215,14 +215,15 @@ def find_splits(path, names):
 # ----------------------------------------------------------------------------- requirements
 
 
-def require_folder(data_dir, name, holds, drawing):
+def require_folder(data_dir, name, holds, drawing=""):
     """The path of the folder `name` in data_dir, in any case.
 
     Args:
         data_dir: the folder of all data.
         name: of the folder in it.
         holds: what data_dir should hold, for the message.
-        drawing: what to draw instead, for the message: "portraits: python datasets.py".
+        drawing: what to draw instead, for the message: "portraits: python datasets.py"; "": what
+            cannot be drawn.
 
     Raises:
         InputError: there is no such folder.
@@ -239,7 +240,7 @@ def require_folder(data_dir, name, holds, drawing):
     holding = f"; {data_dir} holds {list_names(present)}" if os.path.isdir(data_dir) else ""
     raise InputError(
         f"{folder}: no such folder{holding}; DATA_DIR must be the folder that holds {holds}, as "
-        f"the README shows. Or draw {drawing} --DRAW=toy"
+        "the README shows" + (f". Or draw {drawing} --DRAW=toy" if drawing else "")
     )
 
 

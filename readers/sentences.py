@@ -3,9 +3,9 @@
 import csv
 import os
 
-from common.settings import InputError
+from common.settings import InputError, list_names
 
-from readers.files import list_names, read_csv, require_folder
+from readers.files import read_csv, require_folder
 
 FILES = {"train": "train.tsv", "val": "dev.tsv", "test": "test.tsv"}
 COLUMNS = ["sentence", "label"]
@@ -24,7 +24,7 @@ def sst2(data_dir, split):
     Raises:
         InputError: a file is missing or damaged.
     """
-    folder = require_folder(data_dir, "sst2", "sst2/", "a table: python datasets.py --TASK=adult")
+    folder = require_folder(data_dir, "sst2", "sst2/")
     path = os.path.join(folder, FILES[split])
     options = {"sep": "\t", "quoting": csv.QUOTE_NONE, "dtype": str, "keep_default_na": False}
     table = read_csv(path, **options)

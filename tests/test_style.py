@@ -122,6 +122,16 @@ def test_no_vague_names(path):
     assert not vague, f"{path}: {vague}"
 
 
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_what_an_interrupted_script_resumes_from_is_a_file(script):
+    """settings.run looks for it after Ctrl-C: the name of a file, which may have wildcards."""
+    for node in ast.walk(parse(f"{script}.py")):
+        for keyword in getattr(node, "keywords", []):
+            if keyword.arg == "resumes":
+                pattern = ast.literal_eval(keyword.value)
+                assert isinstance(pattern, str) and "." in pattern
+
+
 def test_importing_does_nothing(tmp_path):
     names = [".".join(path.with_suffix("").parts) for path in CODE if path.name != "__init__.py"]
     lines = [f"import sys, random; sys.path.insert(0, {str(REPOSITORY)!r})"]

@@ -183,3 +183,8 @@ def test_digits_of_scikit_learn_need_no_files():
     assert len(sets["train"].label) > 2 * len(sets["report"].label) - 20
     for first, second in (("train", "values"), ("train", "report"), ("values", "report")):
         assert contents[first].isdisjoint(contents[second])
+
+
+def test_digits_are_not_mirrored():
+    mirrored = {task for task in datasets.LOADERS if datasets.may_mirror(task)}
+    assert datasets.LOADERS.keys() - mirrored == {"mnist", "digits"}

@@ -170,6 +170,24 @@ def pack_checkpoint(network, **constants):
     return {**lower, "source": network.source, "state_dict": network.state_dict()}
 
 
+def load_state(path, run):
+    """The saved state of a training, a dict; None if there is none.
+
+    run: facts that the training must share, a dict. Raises InputError if it does not.
+    """
+    if not os.path.exists(path):
+        return None
+    state = read_checkpoint(path)
+    before = state.get("run", {})
+    changed = [name for name, value in run.items() if before.get(name) != value]
+    if changed:
+        raise InputError(
+            f"{path} is a training with another {', '.join(changed)}; set it back, or give "
+            "another --RECORDS_DIR"
+        )
+    return state
+
+
 def load(path, classes=GENDERS, weights=None, **constants):
     """The network of a checkpoint of train_squeeze.py, or of another one, in eval mode.
 

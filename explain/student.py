@@ -10,7 +10,6 @@ h and the target h* (Anders et al. 2020):
 """
 
 import math
-import os
 from dataclasses import asdict, dataclass, field
 
 from common import records
@@ -237,16 +236,9 @@ def rate_at(recipe, step, steps, epoch):
 
 def _load(path, run, network, optimizer):
     """Fill a network and its optimizer from a saved state, if there is one: its curve, or []."""
-    if not os.path.exists(path):
+    state = model.load_state(path, run)
+    if state is None:
         return []
-    state = model.read_checkpoint(path)
-    before = state.get("run", {})
-    changed = [name for name, value in run.items() if before.get(name) != value]
-    if changed:
-        raise InputError(
-            f"{path} is a training with another {', '.join(changed)}; set it back, or give "
-            "another --RECORDS_DIR"
-        )
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return state["curve"]

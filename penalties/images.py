@@ -69,9 +69,9 @@ def image_problem(images, open_test, planted, channels, n_val, n_train):
     scaled = grey_or_colour(same, channels)
     mean, std = (getattr(scaled, name)((0, 2, 3), keepdim=True) for name in ("mean", "std"))
 
-    def examples(some_pixels, some_label, seed):
-        target = torch.from_numpy(np.asarray(some_label, dtype=np.int64))
-        shown = plant_conditions(some_pixels, some_label, planted, seed)
+    def examples(pixels, label, seed):
+        target = torch.from_numpy(np.asarray(label, dtype=np.int64))
+        shown = plant_conditions(pixels, label, planted, seed)
         scale = {
             name: (grey_or_colour(array, channels) - mean) / std for name, array in shown.items()
         }
@@ -253,7 +253,7 @@ def faces(data_dir, n_train, weights):
         networks={
             "squeezenet1_1": lambda: model.build("squeezenet1_1", weights, FACE_SIZE, GENDERS)
         },
-        recipes={"squeezenet1_1": Recipe(3, 64, 3e-4, one_cycle=True)},
+        recipes={"squeezenet1_1": Recipe(3, 64, 1e-4, one_cycle=True)},
         strengths=FACE_STRENGTHS,
         prepare=lambda images: normalise(images, "cpu"),
         n_penalised=16,

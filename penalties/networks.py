@@ -11,7 +11,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels, size, classes, hidden=256):
         super().__init__()
-        left_over = ((size - 4) // 2 - 4) // 2  # pixels a side behind the second pooling
+        side = ((size - 4) // 2 - 4) // 2  # pixels a side behind the second pooling
         self.features = nn.Sequential(
             nn.Conv2d(channels, 20, 5),
             nn.ReLU(),
@@ -22,7 +22,7 @@ class ConvNet(nn.Module):
             nn.Flatten(),
         )
         self.classifier = nn.Sequential(
-            nn.Linear(50 * left_over**2, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+            nn.Linear(50 * side**2, hidden), nn.ReLU(), nn.Linear(hidden, classes)
         )
 
     def forward(self, images):
@@ -67,16 +67,6 @@ class WordNet(nn.Module):
         """Words (B, T) int64, 0 before each sentence -> logits (B, classes)."""
         _, (hidden, _) = self.lstm(self.embedding(words))
         return self.head(hidden[-1])
-
-
-def count_weights(network):
-    """Number of a network's parameters."""
-    return sum(weight.numel() for weight in network.parameters())
-
-
-def state_of(network):
-    """A copy of a network's state dict."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def require_arch(arch, networks):

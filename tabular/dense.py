@@ -1,7 +1,6 @@
 """Dense networks by name, in the notation of the architectures that are compared, and training."""
 
 import copy
-import os
 import re
 from dataclasses import dataclass, field
 
@@ -207,16 +206,9 @@ def _is_done(curve, recipe):
 
 def _load_training(path, run, training, optimizer):
     """Fill a Training and its optimizer from a saved state, if there is one."""
-    if not os.path.exists(path):
+    state = model.load_state(path, run)
+    if state is None:
         return
-    state = model.read_checkpoint(path)
-    before = state.get("run", {})
-    changed = [name for name, value in run.items() if before.get(name) != value]
-    if changed:
-        raise InputError(
-            f"{path} is a training with another {', '.join(changed)}; set it back, or give "
-            "another --RECORDS_DIR"
-        )
     training.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     training.best, training.curve = state["best"], state["curve"]

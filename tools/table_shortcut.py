@@ -32,7 +32,7 @@ TRAINS = {
     "fine-tuning all layers": "all layers",
     CEILING: "-",
 }
-HEAD_ROWS = [NO_REPAIR, "random filters", "threshold shift", "values once", "gradient anew"]
+HEAD_ROWS = [NO_REPAIR, "random filters", "threshold shift", "gradient once", "gradient anew"]
 HEAD_ROWS += ["last-layer retraining", "fine-tuning all layers", CEILING]
 OURS = "gradient anew"  # that others are compared with
 # The records of the main tables; others differ in one of these.

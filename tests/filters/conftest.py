@@ -10,7 +10,6 @@ from tests.networks import (
     N_FILTERS,
     Small,
     draw_classes,
-    draw_faces,
     random_network,
     seeded,
 )
@@ -46,18 +45,6 @@ def light_network(request):
 def float64(network):
     """The network in double precision."""
     return copy.deepcopy(network).double()
-
-
-@pytest.fixture(scope="session")
-def squeezenet():
-    """A squeezenet1_1 with random weights."""
-    return random_network("squeezenet1_1")
-
-
-@pytest.fixture(scope="session")
-def faces():
-    """24 faces, 6 of each group."""
-    return draw_faces()
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_the_head_has_means_over_trainings(folder):
     row = row_of(table, "gradient anew")
     assert round(value, 9) == 55 and row[2] == f"55.0 ({low:.1f} to {high:.1f})"
     assert row_of(table, "no repair")[2].startswith("10.0 (")
-    assert row_of(table, "values once")[2] == "-"
+    assert row_of(table, "gradient once")[2] == "-"
     ceiling = row_of(table, "trained without marks (the ceiling)")
     assert ceiling[2] == ceiling[4] and ceiling[2].startswith("80.0 (")
 

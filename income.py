@@ -5,9 +5,10 @@
 Trains one network several times on UCI Adult (or COMPAS, TASK=compas), with rivals beside it and
 other architectures if COMPARED names them. Then it draws layer-wise relevance propagation by each
 rule for every dense layer, compares relevance with what predictions do hang on, measures rates by
-group, and repeats the training with attributes dropped. Writes tables and figures to RECORDS_DIR.
-Interrupted, the same command goes on from the last epoch. The test rows are read once all networks
-are trained; OPEN_TEST=False reports on the validation rows instead.
+group, and repeats the training with attributes dropped, and with their use penalised (CDEP). Writes
+tables and figures to RECORDS_DIR. Interrupted, the same command goes on from the last epoch. The
+test rows are read once all networks are trained; OPEN_TEST=False reports on the validation rows
+instead.
 """
 
 import hashlib
@@ -24,8 +25,10 @@ import torch
 
 import datasets
 from explain.relevance import RULES
+from penalties.measures import choose_strength
 from readers.people import Table
 from report import income, income_figures, income_text
+from tabular.audit import mean_swaps
 from tabular.dense import (
     ARCHITECTURES,
     Predictor,
@@ -48,6 +51,9 @@ OTHER_SEEDS = 5  # trainings of each other architecture
 # groups are compared, and those that PROXIES names with it.
 DROPPED = "auto"
 DROPPED_SEEDS = 5  # trainings without each of these sets
+PENALISED = "auto"  # sets of attributes whose use CDEP penalises in training, as in DROPPED
+PENALISED_SEEDS = 5  # trainings with the use of each of these sets penalised
+LAMBDAS = (1.0, 10.0, 100.0)  # strengths of the penalty, of which validation rows choose one
 EPOCHS = 40  # passes over the training rows at most
 PATIENCE = 3  # epochs without a lower validation loss after which a training stops
 LONG_EPOCHS = 0  # epochs of trainings that do not stop early, for comparison; 0: no such trainings
@@ -97,7 +103,7 @@ def check_constants():
     settings.require("TASK", TASK, TASK in datasets.TABLES, tables)
     at_least_one = {"SEEDS": SEEDS, "EPOCHS": EPOCHS, "PATIENCE": PATIENCE}
     at_least_one |= {"OTHER_SEEDS": OTHER_SEEDS, "LONG_SEEDS": LONG_SEEDS}
-    at_least_one |= {"DROPPED_SEEDS": DROPPED_SEEDS}
+    at_least_one |= {"DROPPED_SEEDS": DROPPED_SEEDS, "PENALISED_SEEDS": PENALISED_SEEDS}
     at_least_one |= {"PERMUTATIONS": PERMUTATIONS, "EXPLAINED_ROWS": EXPLAINED_ROWS}
     for name, value in at_least_one.items():
         settings.require(name, value, value >= 1, "at least 1")
@@ -105,6 +111,7 @@ def check_constants():
     settings.require("LEARNING_RATE", LEARNING_RATE, LEARNING_RATE > 0, "above 0")
     share = VALIDATION_SHARE
     settings.require("VALIDATION_SHARE", share, 0 < share < 1, "between 0 and 1")
+    settings.require("LAMBDAS", LAMBDAS, min(LAMBDAS) > 0, "above 0")
     settings.require("LONG_EPOCHS", LONG_EPOCHS, LONG_EPOCHS >= 0, "0 or more")
     settings.require("RULE", RULE, RULE in RULES, " or ".join(RULES))
     for architecture in architectures():
@@ -119,14 +126,17 @@ def architectures():
     return list(dict.fromkeys([ARCH, *compared]))
 
 
-def dropped_sets(table):
-    """The sets of attributes to train without: a list of tuples. Raises InputError."""
-    if DROPPED == "auto":
+def attribute_sets(constant, text, table):
+    """The sets of attributes that DROPPED or PENALISED names: a list of tuples. Raises InputError.
+
+    constant: its name; text: its value.
+    """
+    if text == "auto":
         return [*((name,) for name in table.groups), *PROXIES.get(TASK, [])]
-    sets = [tuple(names.split(",")) for names in DROPPED.split()]
+    sets = [tuple(names.split(",")) for names in text.split()]
     unknown = {name for names in sets for name in names} - set(table.attributes)
     rule = f"names of attributes ({', '.join(table.attributes)}), with commas and spaces between"
-    settings.require("DROPPED", DROPPED, not unknown, rule)
+    settings.require(constant, text, not unknown, rule)
     return sets
 
 
@@ -136,7 +146,8 @@ def load():
     rows, val_rows = split_rows(len(table.label), VALIDATION_SHARE, seed=0)
     drawn_rule = datasets.table_rule(TASK, DATA_DIR)
     study = Study(table.take(rows), table.take(val_rows), drawn_rule)
-    dropped_sets(table)
+    for constant, text in (("DROPPED", DROPPED), ("PENALISED", PENALISED)):
+        attribute_sets(constant, text, table)
     return study
 
 
@@ -145,28 +156,49 @@ def load():
 
 def train(study):
     """Train all networks: a list of income.Trained. Raises InputError."""
-    sets = dropped_sets(study.train)
-    jobs = [(ARCH, SEED + number, (), False) for number in range(SEEDS)]
+    jobs = [income.Job(ARCH, SEED + number) for number in range(SEEDS)]
     for number in range(DROPPED_SEEDS):
-        jobs += [(ARCH, SEED + number, names, False) for names in sets]
+        for names in attribute_sets("DROPPED", DROPPED, study.train):
+            jobs.append(income.Job(ARCH, SEED + number, dropped=names))
     for number in range(OTHER_SEEDS):
-        jobs += [(other, SEED + number, (), False) for other in architectures()[1:]]
+        jobs += [income.Job(other, SEED + number) for other in architectures()[1:]]
     if LONG_EPOCHS:
         for number in range(LONG_SEEDS):
-            jobs += [(name, SEED + number, (), True) for name in architectures()]
-    trained, prepared = [], {}
-    for architecture, seed, dropped, is_long in jobs:
-        if dropped not in prepared:
-            prepared[dropped] = prepare(study, dropped)
-        trained.append(train_one(prepared[dropped], architecture, seed, dropped, is_long))
+            jobs += [income.Job(name, SEED + number, is_long=True) for name in architectures()]
+    prepared = {dropped: prepare(study, dropped) for dropped in {job.dropped for job in jobs}}
+    trained = [train_one(prepared[job.dropped], job) for job in jobs]
+    for names in attribute_sets("PENALISED", PENALISED, study.train):
+        trained += train_penalised(study, prepared[()], names)
     return trained
+
+
+def train_penalised(study, prepared, names):
+    """Train against the use of a set of attributes: a list of income.Trained.
+
+    The first seed is trained with each lambda and with none. Of those that cost little accuracy on
+    the validation rows, that with the fewest predictions changed by swaps there trains all seeds.
+    """
+    by_strength = {}
+    for strength in (0.0, *LAMBDAS):
+        job = income.Job(ARCH, SEED, (), names if strength else (), strength)
+        by_strength[strength] = train_one(prepared, job)
+    scores = {}
+    for strength, training in by_strength.items():
+        swaps = mean_swaps([training.stopped], study.val, names, SEED)
+        right = income.share_right(training.stopped.predict(study.val.values), study.val)
+        scores[strength] = {"same": right, "flips": float(np.mean(list(swaps.values())))}
+    vanilla = scores.pop(0.0)
+    strength = choose_strength(scores, vanilla)
+    seeds = range(SEED, SEED + PENALISED_SEEDS)
+    jobs = [income.Job(ARCH, seed, (), names, strength) for seed in seeds]
+    return [train_one(prepared, job) for job in jobs]
 
 
 def prepare(study, dropped):
     """Inputs and labels for networks without some attributes.
 
-    Returns (train, val), each (inputs (N, D) float32, label (N,) int64), the Encoding, the places
-    of the attributes in the table, and a hash of the rows.
+    Returns (train, val), each (inputs (N, D) float32, label (N,) int64), the Encoding, the names of
+    the attributes, their places in the table, and a hash of the rows.
     """
     tables = [part.without(dropped) for part in (study.train, study.val)]
     encoding, state = fit_encoding(tables[0]), hashlib.sha256()
@@ -174,40 +206,43 @@ def prepare(study, dropped):
     for pair in pairs:
         for tensor in pair:
             state.update(tensor.numpy().tobytes())
-    columns = tuple(study.train.attributes.index(name) for name in tables[0].attributes)
-    return *pairs, encoding, columns, state.hexdigest()[:16]
+    names = tables[0].attributes
+    columns = tuple(study.train.attributes.index(name) for name in names)
+    return *pairs, encoding, names, columns, state.hexdigest()[:16]
 
 
-def train_one(prepared, architecture, seed, dropped, is_long):
+def train_one(prepared, job):
     """Train one network, or load it: income.Trained. Raises InputError."""
-    train_rows, val_rows, encoding, columns, data = prepared
-    name = network_name(architecture, dropped)
-    path = f"{RECORDS_DIR}/networks/{name}_seed_{seed}.pth"
+    train_rows, val_rows, encoding, names, columns, data = prepared
+    name = network_name(job)
+    path = f"{RECORDS_DIR}/networks/{name}_seed_{job.seed}.pth"
     epochs = EPOCHS
-    if is_long:
-        stopped, path = path, f"{RECORDS_DIR}/networks/{name}_seed_{seed}_long.pth"
+    if job.is_long:
+        stopped, path = path, f"{RECORDS_DIR}/networks/{name}_seed_{job.seed}_long.pth"
         epochs = LONG_EPOCHS
         if os.path.exists(stopped) and not os.path.exists(path):
             with records.replace_file(path) as temporary:
                 shutil.copy(stopped, temporary)  # the first epochs are the same
-    options = (epochs, BATCH_SIZE, LEARNING_RATE, PATIENCE, is_long)
-    recipe = Recipe(architecture, seed, *options)
-    bar = f"{name.replace('_', ' ')}, seed {seed}"
+    places = encoding.places(names.index(name) for name in job.penalised)
+    options = (epochs, BATCH_SIZE, LEARNING_RATE, PATIENCE, places, job.strength, job.is_long)
+    recipe = Recipe(job.architecture, job.seed, *options)
+    bar = f"{name.replace('_', ' ')}, seed {job.seed}"
     training = train_dense(train_rows, val_rows, recipe, path, data, bar)
     last = Predictor(training.network, encoding, columns)
     stopped = Predictor(training.stopped(), encoding, columns)
     best, _ = stopping_epoch([row["val_loss"] for row in training.curve], PATIENCE)
-    kind = (architecture, seed, dropped, is_long)
-    return income.Trained(*kind, stopped, last, training.curve, best)
+    return income.Trained(job, stopped, last, training.curve, best)
 
 
-def network_name(architecture, dropped):
+def network_name(job):
     """A network's name in file names: "row_9_without_sex". Rows that are the same share one."""
-    kind = architecture
-    if architecture in ARCHITECTURES:
+    kind = job.architecture
+    if kind in ARCHITECTURES:
         texts = list(ARCHITECTURES.values())
-        kind = f"row_{list(ARCHITECTURES)[texts.index(ARCHITECTURES[architecture])]}"
-    return "_without_".join([kind, *dropped])
+        kind = f"row_{list(ARCHITECTURES)[texts.index(ARCHITECTURES[kind])]}"
+    if job.penalised:
+        return f"{kind}_cdep_{'_'.join(job.penalised)}_{job.strength:g}"
+    return "_without_".join([kind, *job.dropped])
 
 
 # ----------------------------------------------------------------------------- results
@@ -220,7 +255,8 @@ def evaluate(study, trained):
     explained = np.sort(rng.permutation(len(table.label))[:EXPLAINED_ROWS])
     main_networks = []
     for training in trained:
-        if (training.architecture, training.dropped, training.is_long) == (ARCH, (), False):
+        job = training.job
+        if job.architecture == ARCH and not job.is_repair and not job.is_long:
             main_networks.append(training.stopped)
     layers, seconds = income.layer_table(main_networks[0], table.take(explained))
     return income.Results(

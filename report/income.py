@@ -18,25 +18,51 @@ AS_TRAINED = "as trained"
 STOPPED, LAST, RIVAL = "early stopping", "last epoch", "rival"  # kinds of models
 
 
-@dataclass
-class Trained:
-    """One training of a network.
+@dataclass(frozen=True)
+class Job:
+    """What to train.
 
     Attributes:
         architecture: str.
         seed: int.
         dropped: names of the attributes that it does not see.
-        is_long: whether it went on after early stopping.
+        penalised: names of the attributes whose use is penalised (CDEP).
+        strength: float, lambda of that penalty.
+        is_long: whether it goes on after early stopping.
+    """
+
+    architecture: str
+    seed: int
+    dropped: tuple[str, ...] = ()
+    penalised: tuple[str, ...] = ()
+    strength: float = 0.0
+    is_long: bool = False
+
+    @property
+    def is_repair(self):
+        """Whether it is trained against differences between groups."""
+        return bool(self.dropped or self.penalised)
+
+    def repair(self):
+        """The repair's name in tables."""
+        if self.penalised:
+            return f"CDEP on {', '.join(self.penalised)}"
+        return f"trained without {', '.join(self.dropped)}" if self.dropped else AS_TRAINED
+
+
+@dataclass
+class Trained:
+    """One training of a network.
+
+    Attributes:
+        job: Job.
         stopped: Predictor, as early stopping leaves it.
         last: Predictor, after the last epoch.
         curve: as in tabular.dense.Training.
         best_epoch: int, from 0, the epoch of `stopped`.
     """
 
-    architecture: str
-    seed: int
-    dropped: tuple[str, ...]
-    is_long: bool
+    job: Job
     stopped: Predictor
     last: Predictor
     curve: list[dict]
@@ -72,13 +98,13 @@ def accuracy_table(trained, train, val, test, seed):
     """
     rows = []
     for training in tqdm(trained, "accuracy", unit=" networks", leave=False):
-        if training.dropped:
+        if training.job.is_repair:
             continue
         kind, predictor, epochs = STOPPED, training.stopped, training.best_epoch + 1
-        if training.is_long:
+        if training.job.is_long:
             kind, predictor, epochs = LAST, training.last, len(training.curve)
         scores = [share_right(predictor.predict(part.values), part) for part in (train, test)]
-        rows.append((training.architecture, kind, training.seed, epochs, *scores))
+        rows.append((training.job.architecture, kind, training.job.seed, epochs, *scores))
     learnt = _join(train, val)
     for name, fit_predict in RIVALS.items():
         scores = [share_right(fit_predict(learnt, part, seed), part) for part in (learnt, test)]
@@ -99,17 +125,17 @@ def _join(first, second):
 
 
 def curve_table(trained):
-    """Loss and accuracy by epoch of all trainings with all attributes.
+    """Loss and accuracy by epoch of all trainings that are no repairs.
 
     Returns a DataFrame: architecture, seed, is_long, epoch (from 1), and the keys of a curve.
     """
     rows = []
     for training in trained:
-        if training.dropped:
+        if training.job.is_repair:
             continue
+        name = {key: getattr(training.job, key) for key in ("architecture", "seed", "is_long")}
         for epoch, row in enumerate(training.curve, 1):
-            name = {"architecture": training.architecture, "seed": training.seed}
-            rows.append(name | {"is_long": training.is_long, "epoch": epoch} | row)
+            rows.append(name | {"epoch": epoch} | row)
     return pd.DataFrame(rows)
 
 
@@ -230,19 +256,22 @@ def repair_table(trained, architecture, val, table, seed):
     """Accuracy and differences between groups of the network and of its repairs.
 
     Returns:
-        A DataFrame: repair, trainings, accuracy, accuracy_low, accuracy_high, and the columns of
-        fairness.rate_table, of the rows that are differences.
+        A DataFrame: repair, trainings, strength (lambda of CDEP, else 0), accuracy, accuracy_low,
+        accuracy_high, swap (the share of predictions that a swap of the row's attribute changes,
+        NaN of post-processing, which needs the true one), and the columns of fairness.rate_table,
+        of the rows that are differences.
     """
-    by_dropped = {}
+    networks, strengths, predicted, swaps = {}, {}, {}, {}
     for training in trained:
-        if training.architecture == architecture and not training.is_long:
-            by_dropped.setdefault(training.dropped, []).append(training.stopped)
-    predicted = {}
-    for dropped, predictors in by_dropped.items():
-        name = f"trained without {', '.join(dropped)}" if dropped else AS_TRAINED
+        if training.job.architecture == architecture and not training.job.is_long:
+            name = training.job.repair()
+            networks.setdefault(name, []).append(training.stopped)
+            strengths[name] = training.job.strength
+    for name, predictors in networks.items():
         predicted[name] = np.stack([predictor.predict(table.values) for predictor in predictors])
-    scores = [predictor.scores(table.values) for predictor in by_dropped[()]]
-    val_scores = [predictor.scores(val.values) for predictor in by_dropped[()]]
+        swaps[name] = audit.mean_swaps(predictors, table, table.groups, seed)
+    scores = [predictor.scores(table.values) for predictor in networks[AS_TRAINED]]
+    val_scores = [predictor.scores(val.values) for predictor in networks[AS_TRAINED]]
     for attribute in table.groups:
         for constraint in CONSTRAINTS:
             labels = []
@@ -257,5 +286,7 @@ def repair_table(trained, architecture, val, table, seed):
         differences = fairness.rate_table(labels, table)
         differences = differences[differences["group"].str.contains(" - | and ")]
         for row in differences.to_dict("records"):
-            rows.append({"repair": name, "trainings": len(labels), **accuracy, **row})
+            swap = swaps.get(name, {}).get(row["attribute"], np.nan)
+            facts = {"trainings": len(labels), "strength": strengths.get(name, 0.0), "swap": swap}
+            rows.append({"repair": name, **facts, **accuracy, **row})
     return pd.DataFrame(rows)

@@ -1,5 +1,6 @@
 """What income.py prints, and texts that its figures and pages share."""
 
+import numpy as np
 import pandas as pd
 
 from report import metrics
@@ -152,12 +153,16 @@ def repair_frame(repairs):
     for name, rows in repairs.groupby("repair", sort=False):
         accuracy = rows.iloc[:1][["accuracy", "accuracy_low", "accuracy_high"]]
         accuracy = accuracy.set_axis(["accuracy", "ci_low", "ci_high"], axis=1)
-        line = {"": name, "accuracy": metrics.format_percent(accuracy)[0]}
+        strength = rows["strength"].iloc[0]
+        label = f"{name}, lambda {strength:g}" if strength else name
+        line = {"": label, "accuracy": metrics.format_percent(accuracy)[0]}
         for attribute, part in rows.groupby("attribute", sort=False):
             selection = part[part["rate"] == "selection rate"]
             odds = part[part["rate"] == "equalised odds difference"]
             line[f"selection, {selection['group'].iloc[0]}"] = metrics.format_percent(selection)[0]
             line[f"odds, {attribute}"] = metrics.format_percent(odds)[0]
+            swap = part["swap"].iloc[0]
+            line[f"swap of {attribute}"] = "-" if np.isnan(swap) else f"{100 * swap:.1f}"
         lines.append(line)
     return pd.DataFrame(lines)
 

@@ -46,13 +46,14 @@ def swap_attribute(table, attribute, rng):
     return values, after != before
 
 
-def swap_rates(predict, table, seed):
+def swap_rates(predict, table, seed, attributes=None):
     """The share of predictions that change when an attribute is swapped.
 
     Args:
         predict: function, (N, A) values -> (N,) predicted labels.
         table: Table.
         seed: int, of the people whose values are taken.
+        attributes: names of those to swap; None: all.
 
     Returns:
         {attribute: {group: float in [0, 1]}}, groups as from members_by_group; shares are of the
@@ -60,6 +61,8 @@ def swap_rates(predict, table, seed):
     """
     before, rates = predict(table.values), {}
     for place, attribute in enumerate(table.attributes):
+        if attributes is not None and attribute not in attributes:
+            continue
         values, swapped = swap_attribute(table, attribute, np.random.default_rng([seed, place]))
         changed = predict(values) != before
         rates[attribute] = {}
@@ -67,6 +70,15 @@ def swap_rates(predict, table, seed):
             rows = members & swapped
             rates[attribute][group] = float(changed[rows].mean()) if rows.any() else np.nan
     return rates
+
+
+def mean_swaps(predictors, table, attributes, seed):
+    """The mean over networks of the share of predictions that a swap changes, among all people.
+
+    predictors: list of tabular.dense.Predictor. Returns {attribute: float in [0, 1]}.
+    """
+    rates = [swap_rates(one.predict, table, seed, attributes) for one in predictors]
+    return {name: float(np.mean([rate[name]["all"] for rate in rates])) for name in attributes}
 
 
 class _Predictor(BaseEstimator):

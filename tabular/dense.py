@@ -14,6 +14,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 import model
+from explain.decomposition import Decomposer
+from penalties.losses import Batch, centred
 from tabular.encoding import Encoding
 
 
@@ -138,6 +140,9 @@ class Recipe:
         batch_size: int, rows a step.
         learning_rate: float, Adam's.
         patience: int, epochs, as in stopping_epoch.
+        penalised: places of inputs that must not be used, int.
+        strength: float, lambda of the penalty on them: contextual decomposition, the square of what
+            they contribute to the logits (penalties.losses.centred, rule shapley).
         to_the_end: bool, whether training goes on after early stopping has stopped.
     """
 
@@ -147,11 +152,15 @@ class Recipe:
     batch_size: int
     learning_rate: float
     patience: int
+    penalised: tuple[int, ...] = ()
+    strength: float = 0.0
     to_the_end: bool = False
 
     def identity(self):
         """What a saved training must share to be gone on with, a dict."""
         shared = ("seed", "batch_size", "learning_rate", "patience")
+        if self.penalised:
+            shared += ("penalised", "strength")
         text = ARCHITECTURES.get(self.architecture, self.architecture)
         return {"architecture": text, **{name: getattr(self, name) for name in shared}}
 
@@ -182,7 +191,7 @@ def train_dense(train, val, recipe, path, data, bar=""):
     while not _is_done(training.curve, recipe):
         epoch = len(training.curve)
         torch.manual_seed(1000 * recipe.seed + epoch)  # dropout knows no other generator
-        row = _train_epoch(network, train, optimizer, recipe.batch_size, f"{bar}, epoch {epoch}")
+        row = _train_epoch(network, train, optimizer, recipe, f"{bar}, epoch {epoch}")
         training.curve.append(row | _score(network, *val))
         best, has_stopped = stopping_epoch(_losses(training.curve), recipe.patience)
         if best == epoch and not has_stopped:
@@ -214,16 +223,23 @@ def _load_training(path, run, training, optimizer):
     training.best, training.curve = state["best"], state["curve"]
 
 
-def _train_epoch(network, train, optimizer, batch_size, bar):
-    """One pass over the rows. Returns train_loss and train_accuracy, a dict."""
+def _train_epoch(network, train, optimizer, recipe, bar):
+    """One pass over the rows. Returns train_loss (penalty included) and train_accuracy, a dict."""
     inputs, label = train
     network.train()
+    masks = torch.zeros(1, 1, inputs.shape[1], dtype=torch.bool)
+    masks[:, :, list(recipe.penalised)] = True
+    decompose = Decomposer(network) if recipe.penalised else None
     rows = torch.randperm(len(label))
-    batches = [batch for batch in rows.split(batch_size) if len(batch) > 1]  # batch norm needs 2
+    batches = [part for part in rows.split(recipe.batch_size) if len(part) > 1]  # for batch norm
     loss_sum, hits, n = 0.0, 0, 0
     for batch in tqdm(batches, bar, unit=" batches", leave=False):
-        logits = network(inputs[batch])
-        loss = cross_entropy(logits, label[batch])
+        if recipe.penalised:
+            seen = (inputs[batch], label[batch], masks, None)
+            logits, penalty = centred(Batch(network, decompose, "shapley", *seen))
+        else:
+            logits, penalty = network(inputs[batch]), 0.0
+        loss = cross_entropy(logits, label[batch]) + recipe.strength * penalty
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -34,6 +34,15 @@ class Encoding:
                 parts.append(column[:, None] == np.arange(size))
         return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
+    def places(self, attributes):
+        """The inputs that belong to attributes, given by their numbers: a tuple of int."""
+        ends = np.cumsum(self.sizes)
+        return tuple(
+            int(place)
+            for number in attributes
+            for place in range(ends[number] - self.sizes[number], ends[number])
+        )
+
     def sum_inputs(self, relevance):
         """Sum what belongs to one attribute: (..., D) array -> (..., A)."""
         starts = np.cumsum((0, *self.sizes[:-1]))

@@ -50,6 +50,7 @@ TINY = {  # constants that make a script run for seconds
         "--COMPARED=D4-SELU-D2",
         *("--SEEDS=2", "--OTHER_SEEDS=1", "--DROPPED_SEEDS=1", "--EPOCHS=2", "--LONG_EPOCHS=3"),
         *("--PERMUTATIONS=1", "--EXPLAINED_ROWS=50", "--BATCH_SIZE=64"),
+        *("--PENALISED=sex", "--PENALISED_SEEDS=1"),
     ],
     "cdep.py": [
         *("--METHODS=cdep,rrr", "--LAMBDAS=3,30", "--SEEDS=2", "--SEARCH_SEEDS=1"),

@@ -65,7 +65,12 @@ def test_tables_of_the_record(studied):
     repairs = list(dict.fromkeys(tables["repairs"]["repair"]))
     assert repairs[0] == "as trained" and "trained without sex" in repairs
     assert "trained without marital-status, relationship, sex" in repairs
-    assert "post-processed: equalised odds by race" in repairs and len(repairs) == 8
+    assert "post-processed: equalised odds by race" in repairs and len(repairs) == 9
+    swaps = tables["repairs"].drop_duplicates(["repair", "attribute"])
+    swaps = swaps.set_index(["repair", "attribute"])["swap"]
+    assert swaps["trained without sex", "sex"] == 0 <= swaps["as trained", "sex"]
+    strengths = tables["repairs"].groupby("repair")["strength"].first()
+    assert strengths["CDEP on sex"] in (1, 10, 100) and strengths["as trained"] == 0
 
 
 def test_record_and_figures(studied):
@@ -91,7 +96,7 @@ def test_what_is_printed(studied):
 def test_a_network_that_is_missing_is_trained_again_the_same(study, data_dir):
     before = tables_of(study)
     networks = sorted((study / "records/income/networks").iterdir())
-    assert len(networks) == 2 + 3 + 1 + 2
+    assert len(networks) == 2 + 3 + 1 + 2 + 3
     networks[1].unlink()
     result = run_script("income.py", f"--DATA_DIR={data_dir}", cwd=study)
     assert result.returncode == 0, result.stderr
@@ -112,7 +117,8 @@ def test_the_test_rows_can_stay_closed(study, data_dir, script):
 
 WRONG = "TASK=mnist ARCH=11 ARCH=D6-RELU COMPARED=D3 SEEDS=0 OTHER_SEEDS=0 DROPPED_SEEDS=0 "
 WRONG += "LONG_SEEDS=0 EPOCHS=0 PATIENCE=0 BATCH_SIZE=1 LEARNING_RATE=0 VALIDATION_SHARE=1 "
-WRONG += "RULE=x PERMUTATIONS=0 EXPLAINED_ROWS=0 LONG_EPOCHS=-1 DROPPED=gender SEED=-1 NO_SUCH=1"
+WRONG += "RULE=x PERMUTATIONS=0 EXPLAINED_ROWS=0 LONG_EPOCHS=-1 DROPPED=gender SEED=-1 NO_SUCH=1 "
+WRONG += "PENALISED=gender PENALISED_SEEDS=0 LAMBDAS=0,1,2"
 
 
 @pytest.mark.parametrize("case", WRONG.split())

@@ -2,6 +2,7 @@
 
 from common.settings import InputError
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,6 +113,25 @@ def test_training_to_the_end_changes_nothing_before(rows, tmp_path):
     longer = train_dense(*rows, end, str(tmp_path / "b.pth"), "data")
     assert longer.curve[: len(stopped.curve)] == stopped.curve and len(longer.curve) == 30
     assert all(torch.equal(longer.best[name], stopped.best[name]) for name in stopped.best)
+
+
+def test_a_penalised_input_is_used_less(tmp_path):
+    rng = np.random.default_rng(0)
+    values = torch.from_numpy(rng.normal(size=(600, 3)).astype(np.float32))
+    values[:, 0] += 2 * values[:, 2]  # the label hangs on it, and on the third in its place
+    label = (values[:, 0] > 0).long()
+    swapped, changed = values.clone(), {}
+    swapped[:, 0] *= -1
+    data, shared = ((values, label), (values, label)), {"architecture": "D8-RELU-D2", "epochs": 30}
+    for name, options in (("plain", {}), ("cdep", {"penalised": (0,), "strength": 10.0})):
+        path = str(tmp_path / f"{name}.pth")
+        network = train_dense(*data, recipe(**shared, **options), path, "data").stopped()
+        answers, others = (network(part).argmax(1) for part in (values, swapped))
+        changed[name] = (answers != others).float().mean().item()
+        assert (answers == label).float().mean() > 0.8
+    assert changed["cdep"] < 0.1 < 0.8 < changed["plain"]
+    with pytest.raises(InputError, match="strength"):
+        train_dense(*data, recipe(**shared, penalised=(0,), strength=1.0), path, "data")
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"learning_rate": 0.1}, {"patience": 1}])

@@ -28,6 +28,10 @@ def test_other_rows_are_scaled_as_the_training_rows(table):
     np.testing.assert_allclose(inputs[:, 0], [0, 2])
 
 
+def test_places_of_an_attribute(table):
+    assert fit_encoding(table).places([2, 1]) == (4, 1, 2, 3)
+
+
 def test_inputs_of_an_attribute_are_summed(table):
     relevance = np.arange(10.0).reshape(2, 5)
     sums = fit_encoding(table).sum_inputs(relevance)

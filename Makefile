@@ -16,11 +16,11 @@ demo: .venv/installed
 
 demo-shortcut: .venv/installed
 	test -d demo/data || $(PYTHON) datasets.py --DRAW=demo/data --IMAGE_SIZE=64 --SEED=2
-	$(PYTHON) shortcut.py --DATA_DIR=demo/data --RECORDS_DIR=demo/shortcut --IMAGE_SIZE=64 --WEIGHTS=none --EPOCHS=6 --LEARNING_RATE=0.001 --CHOOSING=100 --IMAGES=300 --FOLDS=2 --MAX_REMOVED=40 --REPAIR_NAMES="gradient anew;last-layer retraining;threshold shift;random filters"
+	$(PYTHON) shortcut.py --DATA_DIR=demo/data --RECORDS_DIR=demo/shortcut --IMAGE_SIZE=64 --WEIGHTS=none --EPOCHS=6 --LEARNING_RATE=0.001 --STRENGTH=0.99 --CHOOSING=100 --IMAGES=300 --FOLDS=2 --MAX_REMOVED=40 --REPAIR_NAMES="gradient anew;last-layer retraining;threshold shift;random filters"
 
 demo-income: .venv/installed
 	test -d demo/table || $(PYTHON) datasets.py --TASK=adult --DRAW=demo/table
-	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --DROPPED_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
+	$(PYTHON) income.py --DATA_DIR=demo/table --RECORDS_DIR=demo/income --SEEDS=3 --DROPPED_SEEDS=3 --PENALISED_SEEDS=3 --ARCH=D64-RELU-D32-BN-RELU-D16-BN-RELU-D2-SIGMOID
 
 demo-cdep: .venv/installed
 	$(PYTHON) cdep.py --RECORDS_DIR=demo/cdep --SEEDS=3 --SEARCH_SEEDS=3

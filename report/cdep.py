@@ -68,8 +68,8 @@ def result_frame(record):
     for (method, strength), part in rows.groupby(["method", "strength"], sort=False):
         for name in part.columns.drop(KEYS):
             mean, low, high = interval(part[name])
-            if name not in ("reliance", "gap"):  # shares, which an interval must not leave
-                low, high = np.clip((low, high), 0, 1)
+            signed = name == "gap" or (name == "reliance" and "flips" not in part)
+            low, high = np.clip((low, high), -1 if signed else 0, 1)  # of shares, or differences
             lines.append((method, strength, name, mean, low, high, len(part)))
     columns = ["method", "strength", "measure", "mean", "ci_low", "ci_high", "trainings"]
     return pd.DataFrame(lines, columns=columns)

@@ -91,8 +91,8 @@ def _class_result(folder):
         lost += highest < LOST
         alone += highest < LOST and loss(scores, 40, group="others")[0] < INTACT
     return (
-        f"in part: 40 filters removed, {lost} of {len(names)} digits tried are lost, {alone} "
-        "of them alone"
+        f"in part: 40 filters removed, digits lost: {lost} of {len(names)} tried, {alone} of them "
+        "alone"
     )
 
 

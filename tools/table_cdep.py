@@ -169,4 +169,6 @@ def cdep_result(folder):
             rows = [reported(path, name, measure) for name in names]
             means = ["-" if row is None else f"{100 * row['mean']:.0f}" for row in rows]
             texts.append(f"{EXPERIMENTS[experiment]}: {' / '.join(means)} %")
-    return "; ".join(texts) + " (no penalty / published / centred square / decoy erased)"
+    return (
+        "in part: " + "; ".join(texts) + " (no penalty / published / centred square / decoy erased)"
+    )

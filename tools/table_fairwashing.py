@@ -68,7 +68,7 @@ def fairwashing_head_table(folder):
         cells.append(_change(table, student, "student", "teacher"))
         rows.append([METHOD_LABELS[student[0]], agreement, ssim, *cells])
     header = ["explanation", "same class as the teacher, %", "SSIM with the target"]
-    header += ["PCC with the target, raw -> TSP", "the teacher's"]
+    header += ["PCC with the target, raw -> TSP", "the teacher's PCC with it"]
     return markdown_table([*header, "PCC with the teacher's map, raw -> TSP"], rows)
 
 
@@ -192,9 +192,9 @@ def fairwashing_result(folder):
     """The row of README.md: the gradient faked, exposed and restored."""
     table = _scores(folder)
     student = ("grad", PLAIN)
-    agreement = mean_text(table.loc[(*student, *AGREEMENT)], 100, 1)
+    agreement, span = mean_text(table.loc[(*student, *AGREEMENT)], 100, 1).split(" ", 1)
     return (
-        f"yes: same class in {agreement} % of images, correlation of the gradient map with the "
-        f"target {_change(table, student, 'student', 'target')} once projected; with the honest "
-        f"network's map {_change(table, student, 'student', 'teacher')}"
+        f"yes: same class in {agreement} % of images ({span[1:-1]} by training), correlation of "
+        f"the gradient map with the target {_change(table, student, 'student', 'target')} once "
+        f"projected; with the honest network's map {_change(table, student, 'student', 'teacher')}"
     )

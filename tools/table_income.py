@@ -2,6 +2,9 @@
 
 import os
 
+import numpy as np
+import pandas as pd
+
 from common.records import load_csv, load_json
 
 from report import income_figures
@@ -42,6 +45,7 @@ def income_results(folder):
         for table in tables.values():
             if name in table:
                 table[name] = table[name].astype(str)
+    tables["repairs"] = pd.DataFrame({"strength": 0.0, "swap": np.nan}, tables["repairs"].index).combine_first(tables["repairs"]) if "swap" not in tables["repairs"] else tables["repairs"]  # TEMPORARY
     return Results(**tables, facts=load_json(f"{folder}/income.json", "income.py"))
 
 
@@ -72,7 +76,13 @@ def attributes_head_table(folder):
             rows.append([name, *cells, places])
     header = ["attribute", "share of \\|relevance\\|, %", "accuracy lost when shuffled, points"]
     header += ["predictions changed by a swap, %", "place by relevance / by swap"]
-    return markdown_table(header, rows)
+    row = rank_correlations(results.attributes).set_index(["first", "second"]).loc[(rule, "swap")]
+    correlation = (
+        f"Rank correlation of relevance with swaps, over attributes: {row['mean']:.2f} "
+        f"({row['min']:.2f} to {row['max']:.2f} in {results.attributes['training'].max() + 1} "
+        "trainings)."
+    )
+    return f"{markdown_table(header, rows)}\n\n{correlation}"
 
 
 def _range(row, digits=1):
@@ -193,14 +203,10 @@ def income_result(folder):
     rule = f"relevance: {results.facts['constants']['RULE']}"
     means = mean_values(results.attributes)["mean"].unstack("measure")
     ranks = means.rank(ascending=False, method="min")
-    texts = []
-    for name in results.facts["groups"]:
-        share, swap = 100 * means.loc[name, rule], 100 * means.loc[name, "swap"]
-        texts.append(
-            f"{name}: {share:.1f} % of relevance (place {ranks.loc[name, rule]:.0f} of "
-            f"{len(means)}), a swap changes {swap:.1f} % of predictions (place "
-            f"{ranks.loc[name, 'swap']:.0f})"
-        )
     table = rank_correlations(results.attributes).set_index(["first", "second"])
-    correlation = table.loc[(rule, "swap")]
-    return f"{'; '.join(texts)}; rank correlation {correlation['mean']:.2f}"
+    row, first = table.loc[(rule, "swap")], means["swap"].idxmax()
+    return (
+        f"in part: rank correlation with swaps {row['mean']:.2f} ({row['min']:.2f} to "
+        f"{row['max']:.2f} by training); {first} is first by swaps, number "
+        f"{ranks.loc[first, rule]:.0f} of {len(means)} by relevance"
+    )

@@ -116,8 +116,8 @@ def change_text(after, before, condition):
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in metrics.paired_change(*sides)))
 
 
-def _strengths(frame):
-    return sorted(select(frame, **MAIN)["strength"].unique(), reverse=True)
+def _strengths(frame, **values):
+    return sorted(select(frame, **values)["strength"].unique(), reverse=True)
 
 
 def shortcut_head_table(folder):
@@ -137,10 +137,20 @@ def shortcut_head_table(folder):
 
 def shortcut_table(folder):
     """Every repair at every strength: accuracy under each condition, steps and seconds."""
+    return _repairs_table(folder, MAIN)
+
+
+def shortcut_other_table(folder):
+    """The same of a folder of records of one other kind, such as drawn portraits."""
+    return _repairs_table(folder, {})
+
+
+def _repairs_table(folder, values):
+    """Every repair at every strength, in records with these values."""
     frame, rows = shortcut_frame(folder), []
-    for strength in _strengths(frame):
+    for strength in _strengths(frame, **values):
         for repair in TRAINS:
-            chosen = select(frame, **MAIN, strength=strength, repair=repair)
+            chosen = select(frame, **values, strength=strength, repair=repair)
             if len(chosen):
                 scores = [score_text(chosen, condition) for condition in CONDITIONS]
                 row = [f"{strength:g}", repair, chosen["seed"].nunique(), *scores]
@@ -165,7 +175,7 @@ def shortcut_change_table(folder):
     """What removal by the gradient anew has more than every other repair, paired."""
     frame, rows = shortcut_frame(folder), []
     conditions = ("inverted", "absent", "same")
-    for strength in _strengths(frame):
+    for strength in _strengths(frame, **MAIN):
         ours = select(frame, **MAIN, strength=strength, repair=OURS)
         for repair in TRAINS:
             other = select(frame, **MAIN, strength=strength, repair=repair)
@@ -173,13 +183,13 @@ def shortcut_change_table(folder):
                 cells = [change_text(ours, other, condition) for condition in conditions]
                 rows.append([f"{strength:g}", repair, *cells])
     names = [f"{name}, points" for name in conditions]
-    return markdown_table(["P", f"{OURS}, less", *names], rows)
+    return markdown_table(["P", f"{OURS} minus", *names], rows)
 
 
 def shortcut_truth_table(folder):
     """Whether the filters that go respond to the mark, and whether values follow responses."""
     frame, rows = shortcut_frame(folder), []
-    for strength in _strengths(frame):
+    for strength in _strengths(frame, **MAIN):
         for repair in TRAINS:
             chosen = select(frame, **MAIN, strength=strength, repair=repair)
             if any(chosen["response_of_removed"]):  # those of no repair are not there
@@ -213,7 +223,7 @@ def shortcut_few_table(folder):
     for strength in sorted(few["strength"].unique(), reverse=True):
         for size in sizes:
             chosen = select(frame, **(main | {"strength": strength, "images": size}))
-            draws = chosen.groupby("seed")["draw"].nunique()
+            draws = chosen[chosen["repair"] != CEILING].groupby("seed")["draw"].nunique()
             cells = [score_text(chosen[chosen["repair"] == name], "inverted") for name in names]
             rows.append([f"{strength:g}", size, f"{len(draws)} x {draws.max()}", *cells])
     return markdown_table(["P", "images", "trainings x draws", *names], rows)

@@ -104,7 +104,8 @@ def verdict(state, run, seconds, doubt=""):
     )
     if rounds := projected_rounds(state, run):
         hours = (rounds - state.rounds) * seconds / state.rounds / 3600
-        line += f" To decide takes about {rounds:,.0f} rounds in all, {hours:,.1f} more hours."
+        line += f" To decide takes about {rounds:,.0f} rounds in all, {hours:,.1f} more hours"
+        line += " if rounds stay as slow; with fewer filters left they are faster."
     return f"{line} {_signs_text(state, run)}"
 
 

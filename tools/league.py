@@ -60,6 +60,7 @@ TOP_K = 100  # players of interest; also the extreme ones of the reference, whos
 WHICH = "auto"  # lowest, highest, or auto: lowest for faces, else highest
 # the runs
 METHODS = ""  # names in ESTIMATORS with commas between; empty: all
+VARIANTS = "whole,truncated"  # of the game, with a comma between
 SEEDS = 3  # runs of each, from SEED on
 CHECKPOINTS = (3000, 6000, 12000, 24000, 48000)  # evaluations of V
 REFERENCE_PARTS = 10  # runs of the last checkpoint's length; the reference is their mean
@@ -80,6 +81,8 @@ def main():
     device = model.find_device(DEVICE)
     league = load_league(device)
     for variant in (Variant("whole", 1.0), Variant("truncated", DEEPEST)):
+        if variant.name not in VARIANTS.split(","):
+            continue
         variant.reference = make_reference(league, variant)
         for seed in range(SEED, SEED + SEEDS):
             for name in names:
@@ -92,6 +95,7 @@ def main():
 def check_constants():
     """The names of the estimators to run, a list. Raises InputError."""
     names = [name for name in METHODS.split(",") if name] or list(ESTIMATORS)
+    kinds = "whole, truncated, or both with a comma between"
     increasing = all(np.diff((0, *CHECKPOINTS)) > 0)
     for name, value, condition, rule in (
         ("MEASURE", MEASURE, MEASURE in MEASURES, " or ".join(MEASURES)),
@@ -100,6 +104,7 @@ def check_constants():
         ("TOP_K", TOP_K, TOP_K >= 1, "at least 1"),
         ("WHICH", WHICH, WHICH in ("lowest", "highest", "auto"), "lowest, highest or auto"),
         ("METHODS", METHODS, set(names) <= set(ESTIMATORS), f"of {', '.join(ESTIMATORS)}"),
+        ("VARIANTS", VARIANTS, set(VARIANTS.split(",")) <= {"whole", "truncated"}, kinds),
         ("SEEDS", SEEDS, SEEDS >= 1, "at least 1"),
         ("CHECKPOINTS", CHECKPOINTS, increasing, "increasing numbers above 0"),
         ("REFERENCE_PARTS", REFERENCE_PARTS, REFERENCE_PARTS >= 2, "at least 2"),

@@ -2,9 +2,6 @@
 
 import os
 
-import numpy as np
-import pandas as pd
-
 from common.records import load_csv, load_json
 
 from report import income_figures
@@ -45,7 +42,6 @@ def income_results(folder):
         for table in tables.values():
             if name in table:
                 table[name] = table[name].astype(str)
-    tables["repairs"] = pd.DataFrame({"strength": 0.0, "swap": np.nan}, tables["repairs"].index).combine_first(tables["repairs"]) if "swap" not in tables["repairs"] else tables["repairs"]  # TEMPORARY
     return Results(**tables, facts=load_json(f"{folder}/income.json", "income.py"))
 
 

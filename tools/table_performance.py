@@ -260,7 +260,7 @@ def decision_table(folder):
             _uniform_evaluations(name, mab),
             f"{minutes:.0f}",
         ]
-        rows.append([*cells, _decision(mab, minutes)])
+        rows.append([*cells, _decision(mab)])
     header = ["run", "set", "BOUND", "images a round, TRUNCATION, DEEPEST, EPS", "processes"]
     header += ["rounds", "evaluations", "by uniform sampling, computed", "minutes", "result"]
     return markdown_table(header, rows)
@@ -278,13 +278,12 @@ def _uniform_evaluations(folder, mab):
     return f"{samples.max() * len(samples):,}"
 
 
-def _decision(mab, minutes):
-    """What a run decided, and how long it would take to decide the whole set."""
+def _decision(mab):
+    """What a run decided, and how many rounds it would take to decide the whole set."""
     if mab["decided"]:
         return f"decided, to within {2 * mab['run']['EPS']:g}"
     text = f"{mab['certified']} certified, {mab['ruled_out']} ruled out"
     needed = mab["rounds_to_decide"]
     if needed:
-        hours = needed / mab["rounds"] * minutes / 60
-        text += f"; about {needed:,.0f} rounds in all, {hours:,.1f} hours"
+        text += f"; about {needed:,.0f} rounds in all"
     return text

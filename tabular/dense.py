@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 import model
 from explain.decomposition import Decomposer
-from penalties.losses import Batch, centred
 from tabular.encoding import Encoding
 
 
@@ -142,7 +141,7 @@ class Recipe:
         patience: int, epochs, as in stopping_epoch.
         penalised: places of inputs that must not be used, int.
         strength: float, lambda of the penalty on them: contextual decomposition, the square of what
-            they contribute to the logits (penalties.losses.centred, rule shapley).
+            they contribute to the logits (as penalties.losses.centred, rule shapley).
         to_the_end: bool, whether training goes on after early stopping has stopped.
     """
 
@@ -235,8 +234,9 @@ def _train_epoch(network, train, optimizer, recipe, bar):
     loss_sum, hits, n = 0.0, 0, 0
     for batch in tqdm(batches, bar, unit=" batches", leave=False):
         if recipe.penalised:
-            seen = (inputs[batch], label[batch], masks, None)
-            logits, penalty = centred(Batch(network, decompose, "shapley", *seen))
+            parts = decompose(inputs[batch], masks, "shapley")
+            centred = parts.relevant - parts.relevant.mean(-1, keepdim=True)
+            logits, penalty = parts.total, centred.square().sum(-1).mean(1).sum()
         else:
             logits, penalty = network(inputs[batch]), 0.0
         loss = cross_entropy(logits, label[batch]) + recipe.strength * penalty

@@ -126,8 +126,8 @@ def test_a_penalised_input_is_used_less(tmp_path):
     for name, options in (("plain", {}), ("cdep", {"penalised": (0,), "strength": 10.0})):
         path = str(tmp_path / f"{name}.pth")
         network = train_dense(*data, recipe(**shared, **options), path, "data").stopped()
-        answers, others = (network(part).argmax(1) for part in (values, swapped))
-        changed[name] = (answers != others).float().mean().item()
+        answers, changes = (network(part).argmax(1) for part in (values, swapped))
+        changed[name] = (answers != changes).float().mean().item()
         assert (answers == label).float().mean() > 0.8
     assert changed["cdep"] < 0.1 < 0.8 < changed["plain"]
     with pytest.raises(InputError, match="strength"):

@@ -22,6 +22,19 @@ class Parts(NamedTuple):
         return self.total - self.relevant
 
 
+def centre(logits):
+    """Logits less their mean over the classes, the last axis."""
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def centred_square(parts):
+    """The square of r less its mean over classes: the mean over rows, the sum over masks, a scalar.
+
+    A shift of all logits costs nothing and changes no answer, and r cannot become less than 0.
+    """
+    return centre(parts.relevant).square().sum(-1).mean(1).sum()
+
+
 class Affine(NamedTuple):
     """The output of a layer before its bias is shared: batch norm may still scale it."""
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import softmax, softplus
 
 from explain.decomposition import Decomposer
+from explain.parts import centred_square
 
 
 @dataclass
@@ -69,17 +70,9 @@ def published(batch):
 
 
 def centred(batch):
-    """The square of r less its mean over classes, by the batch's rule.
-
-    A shift of all logits costs nothing and changes no answer, and r cannot become less than 0.
-    """
+    """The square of r less its mean over classes, by the batch's rule."""
     parts = batch.decompose(batch.inputs, batch.masks, batch.rule)
-    return parts.total, centre(parts.relevant).square().sum(-1).mean(1).sum()
-
-
-def centre(logits):
-    """Logits less their mean over the classes, the last axis."""
-    return logits - logits.mean(-1, keepdim=True)
+    return parts.total, centred_square(parts)
 
 
 # ----------------------------------------------------------------------------- gradients

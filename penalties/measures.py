@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from explain.decomposition import Decomposer
-from penalties.losses import centre, input_gradient, margin, masked_sum
+from explain.parts import centre
+from penalties.losses import input_gradient, margin, masked_sum
 
 EXPLAINED = 200  # rows at most whose explanations are averaged
 ROWS = 250  # at once

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import model
 from explain.decomposition import Decomposer
+from explain.parts import centred_square
 from tabular.encoding import Encoding
 
 
@@ -141,7 +142,7 @@ class Recipe:
         patience: int, epochs, as in stopping_epoch.
         penalised: places of inputs that must not be used, int.
         strength: float, lambda of the penalty on them: contextual decomposition, the square of what
-            they contribute to the logits (as penalties.losses.centred, rule shapley).
+            they contribute to the logits (explain.parts.centred_square, rule shapley).
         to_the_end: bool, whether training goes on after early stopping has stopped.
     """
 
@@ -235,8 +236,7 @@ def _train_epoch(network, train, optimizer, recipe, bar):
     for batch in tqdm(batches, bar, unit=" batches", leave=False):
         if recipe.penalised:
             parts = decompose(inputs[batch], masks, "shapley")
-            centred = parts.relevant - parts.relevant.mean(-1, keepdim=True)
-            logits, penalty = parts.total, centred.square().sum(-1).mean(1).sum()
+            logits, penalty = parts.total, centred_square(parts)
         else:
             logits, penalty = network(inputs[batch]), 0.0
         loss = cross_entropy(logits, label[batch]) + recipe.strength * penalty

@@ -12,6 +12,10 @@ from tools.estimators import BudgetSpent
 FEW = 20  # the most extreme players, of which it is counted how many are found
 
 
+class NotFinite(ValueError):
+    """An estimate that is not finite."""
+
+
 @dataclass
 class Point:
     """An estimate, the checkpoint that it belongs to, and what it took."""
@@ -39,13 +43,20 @@ def trace(estimator, open_game, task, checkpoints, clock, on_spent=None):
         on_spent: function of the evaluations so far, called after each estimate.
 
     Raises:
-        ValueError: an estimate is not finite.
+        NotFinite: an estimate is not finite; of an estimator that runs anew for each checkpoint,
+            those of all checkpoints.
     """
     if estimator.anytime:
         yield from _trace_run(estimator, open_game, task, checkpoints, clock, on_spent)
         return
+    failures = []
     for budget in checkpoints:
-        yield from _trace_run(estimator, open_game, task, [budget], clock, on_spent)
+        try:
+            yield from _trace_run(estimator, open_game, task, [budget], clock, on_spent)
+        except NotFinite as failure:  # a larger budget may do
+            failures.append(failure)
+    if len(failures) == len(checkpoints):
+        raise failures[0]
 
 
 def _trace_run(estimator, open_game, task, checkpoints, clock, on_spent):
@@ -60,7 +71,7 @@ def _trace_run(estimator, open_game, task, checkpoints, clock, on_spent):
             break
         seconds += clock() - before
         if not np.isfinite(estimate).all():
-            raise ValueError("its estimate is not finite")
+            raise NotFinite("its estimate is not finite")
         while game.spent > ahead[0]:
             passed = ahead.pop(0)
             if latest:

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from explain.decomposition import Decomposer
+from explain.parts import centre
 from penalties import losses
-from penalties.losses import METHODS, Batch, centre, input_gradient, margin
+from penalties.losses import METHODS, Batch, input_gradient, margin
 from penalties.networks import WordNet
 
 

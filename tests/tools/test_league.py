@@ -212,6 +212,26 @@ def test_an_estimate_that_is_not_finite_is_an_error():
         points_of(run, [5])
 
 
+def test_a_larger_budget_may_give_a_finite_estimate():
+    def run(game, task):
+        game.value(np.ones((4, N)))
+        yield np.full(N, np.nan if game.budget < 10 else 1.0)
+
+    points, budgets = points_of(run, [5, 10], anytime=False)
+    assert points == [(10, 4, 1.0)] and budgets == [5, 10]
+    with pytest.raises(ValueError, match="not finite"):
+        points_of(run, [5, 6], anytime=False)
+
+
+def test_the_truncated_game_alone(ready, monkeypatch, toy, capsys):
+    monkeypatch.chdir(ready)
+    given = [f"--DATA_DIR={toy}", *TINY["tools.league"], "--VARIANTS=truncated"]
+    monkeypatch.setattr("sys.argv", ["tools.league", *given, "--METHODS=paper"])
+    runpy.run_module("tools.league", run_name="__main__")
+    folders = [path for path in ready.rglob("league") if path.is_dir()]
+    assert [path.name for folder in folders for path in folder.glob("*/")] == ["truncated"], league
+
+
 def test_scores_are_less_the_error_of_the_reference():
     rng = np.random.default_rng(0)
     values = np.linspace(-1, 1, 5000)

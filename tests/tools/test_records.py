@@ -36,6 +36,11 @@ REPAIRS = ["cur_records", "cur_records/seed_1", "cur_records/seed_2", "cur_recor
 APPLICATIONS = ["cur_records/digits", "cur_records/signs", "cur_records/signs_resnet18"]
 
 
+def runs_below(folder):
+    """The folders of mab.py and eval.py below a folder: all but that of the league."""
+    return sorted({*glob.glob(f"{folder}/*/")} - {f"{folder}/league/"})
+
+
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
@@ -59,7 +64,7 @@ def test_the_report_set_was_opened_once():
     for folder in trainings("cur_records"):
         record = evaluation(folder)
         assert len(record["report_opened"]) == 1 and record["constants"]["OPEN_REPORT"]
-    attacks_and_classes = glob.glob("cur_records/digits/[ac]*/")
+    attacks_and_classes = runs_below("cur_records/digits")
     for folder in [*attacks_and_classes, *APPLICATIONS, "cur_records/celeba_attack"]:
         assert len(evaluation(folder)["report_opened"]) == 1
 
@@ -67,7 +72,7 @@ def test_the_report_set_was_opened_once():
 @pytest.mark.parametrize("folder", APPLICATIONS)
 def test_applications_are_of_one_network(folder):
     network = load_json(f"{folder}/train_squeeze.json", "train_squeeze.py")["network"]
-    for name in [folder, *glob.glob(f"{folder}/[ac]*/")]:
+    for name in [folder, *runs_below(folder)]:
         run = valuation(name)["run"]
         assert run == evaluation(name)["run"] and run["network"] == network
 

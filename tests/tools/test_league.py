@@ -229,7 +229,7 @@ def test_the_truncated_game_alone(ready, monkeypatch, toy, capsys):
     monkeypatch.setattr("sys.argv", ["tools.league", *given, "--METHODS=paper"])
     runpy.run_module("tools.league", run_name="__main__")
     folders = [path for path in ready.rglob("league") if path.is_dir()]
-    assert [path.name for folder in folders for path in folder.glob("*/")] == ["truncated"], league
+    assert [path.name for folder in folders for path in folder.glob("*/")] == ["truncated"]
 
 
 def test_scores_are_less_the_error_of_the_reference():

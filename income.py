@@ -55,7 +55,7 @@ PENALISED = "auto"  # sets of attributes whose use CDEP penalises in training, a
 PENALISED_SEEDS = 5  # trainings with the use of each of these sets penalised
 LAMBDAS = (1.0, 10.0, 100.0)  # strengths of the penalty, of which validation rows choose one
 EPOCHS = 40  # passes over the training rows at most
-PATIENCE = 3  # epochs without a lower validation loss after which a training stops
+PATIENCE = 3  # epochs without a lower validation loss after which one without a penalty stops
 LONG_EPOCHS = 0  # epochs of trainings that do not stop early, for comparison; 0: no such trainings
 LONG_SEEDS = 1  # such trainings of each network
 BATCH_SIZE = 512  # rows a step
@@ -224,13 +224,15 @@ def train_one(prepared, job):
             with records.replace_file(path) as temporary:
                 shutil.copy(stopped, temporary)  # the first epochs are the same
     places = encoding.places(names.index(name) for name in job.penalised)
-    options = (epochs, BATCH_SIZE, LEARNING_RATE, PATIENCE, places, job.strength, job.is_long)
+    # With a penalty the loss falls late, after more than PATIENCE epochs without a lower one.
+    patience = EPOCHS if job.penalised else PATIENCE
+    options = (epochs, BATCH_SIZE, LEARNING_RATE, patience, places, job.strength, job.is_long)
     recipe = Recipe(job.architecture, job.seed, *options)
     bar = f"{name.replace('_', ' ')}, seed {job.seed}"
     training = train_dense(train_rows, val_rows, recipe, path, data, bar)
     last = Predictor(training.network, encoding, columns)
     stopped = Predictor(training.stopped(), encoding, columns)
-    best, _ = stopping_epoch([row["val_loss"] for row in training.curve], PATIENCE)
+    best, _ = stopping_epoch([row["val_loss"] for row in training.curve], patience)
     return income.Trained(job, stopped, last, training.curve, best)
 
 

@@ -141,19 +141,32 @@ def greedy_guess(subject, number):
     return _remove_one_by_one(subject, number, 1)
 
 
-def _remove_one_by_one(subject, number, candidates):
+def guessed_in_stages(size):
+    """A chooser like greedy_guess, but `size` filters go before the guesses are made anew."""
+
+    def choose(subject, number):
+        return _remove_one_by_one(subject, number, 1, size)
+
+    return choose
+
+
+def _remove_one_by_one(subject, number, candidates, size=1):
+    """Filters in order, the best of the candidates each time; size: that go by the same guesses."""
     n_filters, order = len(subject.fills), []
     keep, may_go = np.ones(n_filters, dtype=bool), np.isin(np.arange(n_filters), subject.players)
-    for _ in tqdm(range(number), "one by one", unit=" filters", leave=False, dynamic_ncols=True):
+    stages = range(0, number, size)
+    for _ in tqdm(stages, "one by one", unit=" stages", leave=False, dynamic_ncols=True):
         remaining = keep & may_go
         guesses = np.where(remaining, subject.sign * subject.guess(keep), np.inf)
-        best = np.argsort(guesses, kind="stable")[: min(candidates, remaining.sum())]
-        chosen = 0
-        if len(best) > 1:
-            chosen = np.argmax(subject.sign * subject.value(without_each(keep, best)))
-        order.append(int(best[chosen]))
-        keep[order[-1]] = False
-    return np.array(order, dtype=int)
+        ranked = np.argsort(guesses, kind="stable")[: remaining.sum()]
+        best = ranked[:size]
+        if candidates > 1:
+            tried = ranked[:candidates]
+            values = subject.sign * subject.value(without_each(keep, tried))
+            best = tried[[np.argmax(values)]]
+        order += best.tolist()
+        keep[best] = False
+    return np.array(order[:number], dtype=int)
 
 
 @dataclass(frozen=True)

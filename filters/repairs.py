@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import model
 from datasets import normalise
-from filters.choosers import CHOOSERS
+from filters.choosers import CHOOSERS, guessed_in_stages
 from filters.measures import MEASURES
 from filters.value import BatchValue, score_images
 from shapley import tmab_shapley
@@ -100,12 +100,11 @@ def _as_long(steps, number):
     return [steps[row] for row in repeats] if isinstance(steps, list) else steps[repeats]
 
 
-def chosen_filters(name):
-    """A repair that removes filters in the order of one of CHOOSERS."""
+def chosen_filters(choose):
+    """A repair that removes filters in the order of a chooser (filters/choosers.py)."""
 
     def repair(subject, budget):
-        order = CHOOSERS[name](subject, budget.max_removed)
-        return removal_path(subject, order, budget.max_removed)
+        return removal_path(subject, choose(subject, budget.max_removed), budget.max_removed)
 
     return repair
 
@@ -367,11 +366,13 @@ REPAIRS = {
     "values anew": values_anew,
     "values once": values_once(),
     "values once, the paper's V": values_once("accuracy", truncation=0.53, deepest=0.25),
-    "gradient anew": chosen_filters("greedy_guess"),
-    "gradient once": chosen_filters("first_order"),
-    "leave-one-out": chosen_filters("leave_one_out"),
-    "greedy": chosen_filters("greedy"),
-    "smallest weights": chosen_filters("l2_norm"),
+    "gradient anew": chosen_filters(CHOOSERS["greedy_guess"]),
+    "gradient in stages of 5": chosen_filters(guessed_in_stages(5)),
+    "gradient in stages of 10": chosen_filters(guessed_in_stages(10)),
+    "gradient once": chosen_filters(CHOOSERS["first_order"]),
+    "leave-one-out": chosen_filters(CHOOSERS["leave_one_out"]),
+    "greedy": chosen_filters(CHOOSERS["greedy"]),
+    "smallest weights": chosen_filters(CHOOSERS["l2_norm"]),
     "random filters": random_filters,
     "threshold shift": shifted_thresholds,
     "last-layer retraining": retrained_last_layer,

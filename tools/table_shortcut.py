@@ -21,6 +21,8 @@ TRAINS = {
     "smallest weights": "no",
     "threshold shift": "no",
     "gradient once": "no",
+    "gradient in stages of 10": "no",
+    "gradient in stages of 5": "no",
     "leave-one-out": "no",
     "values once": "no",
     "values once, the paper's V": "no",

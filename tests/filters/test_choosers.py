@@ -175,6 +175,17 @@ def test_greedy_guess_goes_by_the_guesses():
     assert choosers.greedy_guess(Game(sign=-1), 6).tolist() == brute_force(6, sign=-1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_stages(size):
+    """Filters of a stage go by the guesses at its beginning; the last stage may be cut short."""
+    expected, keep, game = [], EVERYONE.copy(), Game()
+    while len(expected) < 5:
+        guesses = np.where(keep, game.guess(keep), np.inf)
+        expected += np.argsort(guesses)[:size].tolist()
+        keep[expected] = False
+    assert choosers.guessed_in_stages(size)(game, 5).tolist() == expected[:5]
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_leave_one_out(sign):
     game = Game(5.0, sign)

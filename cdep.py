@@ -38,9 +38,7 @@ ARCH = "auto"  # the network, one of the experiment's own; auto: its first
 METHODS = "all"  # names in METHODS of penalties/losses.py with commas between
 LAMBDAS = "auto"  # with commas between, for every method; auto: the experiment's own
 SEEDS = 5  # trainings of each method, with the seeds SEED, SEED + 1, ...
-SEARCH_SEEDS = (
-    5  # of these, those that try every lambda; the others are trained with the chosen one
-)
+SEARCH_SEEDS = 5  # of these, those that try every lambda; the chosen one trains the others
 TRAIN_ROWS = 0  # images or rows trained on; 0: all that there are
 EPOCHS = 0  # passes over them; 0: the experiment's own, as in the next two
 BATCH_SIZE = 0  # rows a step

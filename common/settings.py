@@ -20,9 +20,8 @@ from common import end_while_loading
 
 # -----------------------------------------------------------------------------
 # data and records
-TASK = (
-    "faces"  # the data set: faces (trained on CelebA, repaired on FairFace), celeba, mnist, folder
-)
+# The data set: faces (trained on CelebA, repaired on FairFace), celeba, mnist, folder.
+TASK = "faces"
 DATA_DIR = "data"  # holds celeba/ and fairface/, or mnist/, or is the folder of images
 RECORDS_DIR = "cur_records"  # results; records/TASK_ARCH for other tasks, unless it is given
 IMAGE_SIZE = 227  # pixels; height and width of a network input
@@ -258,7 +257,10 @@ def _parse(name, text, default):
             raise ValueError
         return value
     except (ValueError, KeyError):
-        example = f"{format_value(default)} ({type(default).__name__})"
+        kind = type(default).__name__
+        if isinstance(default, tuple):
+            kind = f"{len(default)} numbers"
+        example = f"{format_value(default)} ({kind})"
         raise InputError(f"--{name}={text}: should look like {example}") from None
 
 

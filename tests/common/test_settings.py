@@ -81,9 +81,9 @@ def test_the_last_of_several_counts(namespace):
         ("--SHARE=inf", "0.5 (float)"),
         ("--WHETHER=1", "False (bool)"),
         ("--WHETHER=true", "False (bool)"),
-        ("--FRAME=0,1,2", "0.0,1.0 (tuple)"),
-        ("--FRAME=0", "0.0,1.0 (tuple)"),
-        ("--SIZES=1.5,2", "1,2 (tuple)"),
+        ("--FRAME=0,1,2", "0.0,1.0 (2 numbers)"),
+        ("--FRAME=0", "0.0,1.0 (2 numbers)"),
+        ("--SIZES=1.5,2", "1,2 (2 numbers)"),
     ],
 )
 def test_values_of_another_type(namespace, argument, example):

@@ -93,10 +93,10 @@ def sentiment(data_dir, n_train, weights):
 
 
 WORD_STRENGTHS = {
-    "cdep": (1.0, 10.0),
-    "cdep_centred": (1.0, 10.0),
-    "cdep_last": (1.0, 10.0),
-    "rrr": (1.0, 100.0),
-    "rrr_margin": (1.0, 100.0),
-    "expected_gradients": (10.0, 100.0),
+    "cdep": (1.0, 10.0, 30.0),
+    "cdep_centred": (1.0, 10.0, 30.0),
+    "cdep_last": (1.0, 10.0, 30.0),
+    "rrr": (1.0, 10.0, 100.0),
+    "rrr_margin": (1.0, 10.0, 100.0),
+    "expected_gradients": (10.0, 100.0, 1000.0),
 }

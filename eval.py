@@ -4,10 +4,12 @@
 
 Filters go one by one, the most negative first, never a positive one. How many go is chosen on
 FairFace's choosing set: the fewest whose balanced accuracy is within one standard error of the
-best. The scores are those on the report set, beside other repairs, each chosen in the same way: a
-mere shift of the decision threshold, random filters, what rivals.py names, fine-tuning by
-finetune.py, and each of them with a shift. A repair counts only beyond those. The record counts how
-often the report set was opened, and when.
+best; beside it by the worst group's accuracy, and by accuracy on CelebA's val alone, which needs no
+group labels. The scores are those on the report set, beside other repairs, each chosen in the same
+ways: a mere shift of the decision threshold, random filters, what rivals.py names, what finetune.py
+trained, and each of them with a shift; and thresholds by race. A repair counts only beyond those.
+The record counts how often the report set was opened, and when. Interrupted, the same command goes
+on with the next repair.
 
 For other tasks eval.py chooses nothing: it removes filters in the order of their values, the
 highest or the lowest first, as mab.py was asked to. On the report set it measures what is lost,
@@ -18,8 +20,10 @@ Reads what mab.py wrote, and rivals.py and finetune.py if they have run. Writes 
 eval.json, eval.csv and figures; for faces also eval.npz, and faces.npz, those that a figure shows.
 """
 
+import hashlib
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from common import records, settings
@@ -43,9 +47,13 @@ import numpy as np
 import datasets
 import model
 from filters.game import load_game
+from filters.measures import MEASURES
 from filters.value import fill_values, l2_norms
 from report import figures, findings, repair, responsible
+from report.following import SavedMargins, follow_repairs, load_finetuned
+from report.labels import RULE_LABELS, label_needs
 from report.removals import load_rivals, random_orders
+from report.selection import CELEBA_CHOOSING
 from report.values import load_values
 
 # -----------------------------------------------------------------------------
@@ -58,6 +66,8 @@ OPEN_REPORT = True
 BLACK_BOX = ""  # RECORDS_DIR of another network for this task, whose adversaries are tried on this
 EVERY = 10  # for another TASK than faces: filters removed between columns of the printed table
 # -----------------------------------------------------------------------------
+
+STATE = "eval_state.npz"  # of an interrupted run, in RECORDS_DIR
 
 
 @dataclass
@@ -77,6 +87,8 @@ def main():
     report = report_repair(device) if TASK == "faces" else report_responsible(device)
     facts = records.provenance(constants(), time.time() - started, str(device))
     records.save({f"{RECORDS_DIR}/eval.json": {**facts, **report.record}, **report.files})
+    with suppress(FileNotFoundError):
+        os.remove(f"{RECORDS_DIR}/{STATE}")
     print("\n".join(report.lines))
 
 
@@ -144,14 +156,16 @@ def report_repair(device):
         )
     game = load_game(constants(), device, run)
     orders, runs = load_orders(values)
-    finetuned = repair.load_finetuned(f"{RECORDS_DIR}/finetune.pth", run)
+    finetuned = load_finetuned(f"{RECORDS_DIR}/finetune.pth", run)
     openings = count_openings(run["network"])
     faces = load_faces()
-    own = {purpose: data for purpose, data in faces.items() if purpose != "celeba"}
+    own = {split: data for split, data in faces.items() if not split.startswith("celeba")}
     datasets.note_copies(datasets.purpose_names({"values": game.seen, **own}))
     reported = repair.Reported("report" if OPEN_REPORT else "choose", faces, SEED)
     fills = fill_values(game.evaluator, game.seen, run["REMOVAL"])
-    result = repair.evaluate_repairs(game, fills, orders, finetuned, reported)
+    state = saved_margins(run, orders, finetuned, faces)
+    margins = follow_repairs(game, fills, orders, finetuned, faces, state)
+    result = repair.evaluate_repairs(margins, orders["shapley"], reported)
 
     certified = values.filters["certified"].loc[result.removed].to_numpy()
     set_names = datasets.set_names(DATA_DIR)
@@ -160,14 +174,17 @@ def report_repair(device):
         "runs": runs,
         "report_opened": openings,
         "told": reported.split,
+        "rules": RULE_LABELS,
+        "labels": needed_labels(result.rows, runs),
         "steps": {row.name: row.steps for row in result.rows},
+        "trained": trained_steps(result.rows, finetuned),
         "removed_filters": result.removed.tolist(),
         "removed_certified": certified.tolist(),
         "table": table_rows(result.table),
         "changes": {name: table_rows(change) for name, change in result.changes.items()},
         "data_names": set_names,
     }
-    lines = findings.repair_lines(result.table, result.changes, reported.split, set_names)
+    lines = findings.repair_lines(result.table, result.changes, record, set_names)
     lines += findings.removal_lines(certified, len(orders["shapley"]), run["TOP_K"])
     lines += findings.opening_lines(openings)
     files = repair_files(result, set_names) | value_files(values, game.evaluator, result.removed)
@@ -199,9 +216,55 @@ def load_faces():
     faces = {}
     for split in ["choose"] + ["report"] * OPEN_REPORT:
         faces[split] = datasets.fairface(DATA_DIR, split, IMAGE_SIZE, FAIRFACE_FRAME)
-    celeba = "test" if OPEN_REPORT else "val"
-    faces["celeba"] = datasets.celeba(DATA_DIR, celeba, IMAGE_SIZE, CELEBA_FRAME)
+    celeba = {"celeba": "test", CELEBA_CHOOSING: "val"} if OPEN_REPORT else {"celeba": "val"}
+    for name, split in celeba.items():
+        faces[name] = datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME)
     return faces
+
+
+def saved_margins(run, orders, finetuned, faces):
+    """Where the margins of the repairs that are done are kept until the record is written."""
+    return SavedMargins(
+        f"{RECORDS_DIR}/{STATE}",
+        {
+            "run": {name: run[name] for name in ("network", "images", "REMOVAL")},
+            "orders": {name: order.tolist() for name, order in orders.items()},
+            "finetuned": {name: digest_states(repair.states) for name, repair in finetuned.items()},
+            "faces": {split: datasets.digest(images) for split, images in faces.items()},
+        },
+    )
+
+
+def digest_states(states):
+    """Short hash of a list of state dicts."""
+    digest = hashlib.sha256()
+    for state in states:
+        for value in state.values():
+            digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def needed_labels(rows, runs):
+    """Which labels each repair needs beside those of its rule: {row: str}.
+
+    runs: as from load_orders; rivals have the V of "shapley".
+    """
+    needs = {}
+    for row in rows:
+        run = runs.get(row.name.partition("@")[0].partition("+")[0], runs["shapley"])
+        needs[row.name] = label_needs(row.name, MEASURES[run["MEASURE"]].compares_groups)
+    return needs
+
+
+def trained_steps(rows, finetuned):
+    """What the chosen steps of training are: {row: list of str, one for each network}."""
+    steps = {}
+    for row in rows:
+        name = row.name.partition("@")[0].partition("+")[0]
+        if name in finetuned:
+            names = ["as it was", *finetuned[name].steps]
+            steps[row.name] = [names[step] for step in row.steps]
+    return steps
 
 
 def repair_files(result, set_names):
@@ -213,6 +276,7 @@ def repair_files(result, set_names):
     drawn = {
         "eval": figures.repair_curves([result.curves], steps, split, set_names),
         "rivals": figures.rival_curves([result.curves], split, set_names),
+        "frontier": figures.frontier_curves([result.curves], [steps], split, set_names),
     }
     files = {
         f"{RECORDS_DIR}/eval.csv": result.curves,
@@ -320,4 +384,4 @@ def load_sets(game, attack):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"))
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes="eval_state.npz")

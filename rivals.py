@@ -4,13 +4,16 @@
 
 Reads what train_squeeze.py and mab.py wrote, and the images of the values: a rival knows what
 mab.py knew, V included. Writes RECORDS_DIR/rivals.npz and rivals.json: for each rival the filters
-to remove, the first to go first. Interrupted, the same command goes on with the next rival. A new
-rival is one more function and one line in filters/choosers.py, and its name in the constant RIVALS.
+to remove, the first to go first. Interrupted, the same command goes on with the next rival, or with
+the next filter of one that chooses them one after the other. A new rival is one more function and
+one line in filters/choosers.py, and its name in the constant RIVALS.
 """
 
 import json
 import os
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 from common import records, settings
 from common.settings import (
@@ -28,6 +31,8 @@ from common.settings import (
     InputError,
 )
 
+import numpy as np
+
 import datasets
 import model
 from filters.choosers import CHOOSERS, Subject
@@ -36,9 +41,11 @@ from filters.value import fill_values
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60  # filters that each rival names
-RIVALS = "l2_norm,mean_activation,first_order,leave_one_out,greedy_guess,greedy"
+RIVALS = "l2_norm,mean_activation,first_order,relevance,leave_one_out,greedy_guess,greedy"
 CANDIDATES = 8  # filters that greedy tries at each step: those with the best guesses
 # -----------------------------------------------------------------------------
+
+STATE = "rivals_state.npz"  # the order of the rival that was interrupted, in RECORDS_DIR
 
 
 def main():
@@ -51,9 +58,32 @@ def main():
     orders = load_orders(run)
     for name in names:
         if name not in orders:
-            orders[name] = CHOOSERS[name](subject, MAX_REMOVED)
+            orders[name] = choose(name, subject, run)
             save(orders, run, time.time() - started, device)
         print(order_text(name, orders[name], subject.evaluator), flush=True)
+
+
+def choose(name, subject, run):
+    """The order of a rival, (MAX_REMOVED,) int; one that was interrupted goes on.
+
+    Its settings must be the same.
+
+    Raises InputError.
+    """
+    path, settled = f"{RECORDS_DIR}/{STATE}", json.dumps(run | {"rival": name})
+    begun = []
+    if os.path.exists(path):
+        state = records.load_npz(path, "rivals.py")
+        begun = state["order"] if str(state["run"]) == settled else []
+
+    def save_begun(order):
+        records.save({path: {"run": settled, "order": np.array(order)}})
+
+    subject = replace(subject, begun=tuple(map(int, begun)), on_filter=save_begun)
+    order = CHOOSERS[name](subject, MAX_REMOVED)
+    with suppress(FileNotFoundError):
+        os.remove(path)
+    return order
 
 
 def check_constants():
@@ -137,4 +167,4 @@ def order_text(name, order, evaluator, most=5):
 
 
 if __name__ == "__main__":
-    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes="rivals.npz")
+    settings.run(main, globals(), earlier=("mab.py", "train_squeeze.py"), resumes="rivals*.npz")

@@ -5,7 +5,7 @@ first. A new one is one more function and one more entry of CHOOSERS.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from datasets import Images, normalise
 from filters.coalitions import Coalitions
+from filters.removal import relevance_rule
 from filters.value import evaluate_measure, fill_values, guess_marginals, l2_norms
 
 
@@ -30,6 +31,9 @@ class Subject:
         players: (n_players,) int, the filters that may go.
         sign: 1: the filters to go first are those that do V the least good; -1: the most.
         candidates: int, filters that greedy tries at each step.
+        begun: tuple of int, the first filters of an order that was interrupted; of rivals that
+            choose one filter after the other.
+        on_filter: function, called with the order so far, a list, after each filter of theirs.
     """
 
     network: torch.nn.Module
@@ -41,6 +45,8 @@ class Subject:
     players: np.ndarray
     sign: int = 1
     candidates: int = 8
+    begun: tuple = ()
+    on_filter: Callable | None = None
 
     COALITIONS_A_CALL = 64  # that V is asked for at once
 
@@ -117,6 +123,22 @@ def first_order(subject, number):
     return subject.lowest(subject.guess(np.ones(len(subject.fills), dtype=bool)), number)
 
 
+def relevance(subject, number):
+    """The filters of the lowest relevance for the right class, less that for the best other one.
+
+    By layer-wise relevance propagation, see removal.relevance_rule; the mean over images. Filters
+    of negative relevance speak for another class. After Yeom et al. (2021, Pattern Recognition
+    115:107899), who prune filters of low relevance for the right class.
+    """
+    evaluator, total = subject.evaluator, 0
+    everyone = np.ones(len(subject.fills), dtype=bool)
+    nothing = replace(subject, fills=torch.zeros_like(subject.fills))  # the output itself counts
+    with relevance_rule(evaluator.steps):
+        for batch in nothing.batches():
+            total = total + evaluator.first_order(everyone, batch.label)[1].double().sum(0)
+    return subject.lowest(total.cpu().numpy(), number)
+
+
 def leave_one_out(subject, number):
     """The filters whose removal, one at a time from the whole network, raises V most.
 
@@ -152,21 +174,26 @@ def guessed_in_stages(size):
 
 def _remove_one_by_one(subject, number, candidates, size=1):
     """Filters in order, the best of the candidates each time; size: that go by the same guesses."""
-    n_filters, order = len(subject.fills), []
+    n_filters, order = len(subject.fills), list(subject.begun)
     keep, may_go = np.ones(n_filters, dtype=bool), np.isin(np.arange(n_filters), subject.players)
-    stages = range(0, number, size)
-    for _ in tqdm(stages, "one by one", unit=" stages", leave=False, dynamic_ncols=True):
-        remaining = keep & may_go
-        guesses = np.where(remaining, subject.sign * subject.guess(keep), np.inf)
-        ranked = np.argsort(guesses, kind="stable")[: remaining.sum()]
-        best = ranked[:size]
-        if candidates > 1:
-            tried = ranked[:candidates]
-            values = subject.sign * subject.value(without_each(keep, tried))
-            best = tried[[np.argmax(values)]]
-        order += best.tolist()
-        keep[best] = False
-    return np.array(order[:number], dtype=int)
+    keep[order] = False
+    bar = tqdm(desc="one by one", total=number, initial=len(order), unit=" filters", leave=False)
+    with bar:
+        while len(order) < number:
+            remaining = keep & may_go
+            guesses = np.where(remaining, subject.sign * subject.guess(keep), np.inf)
+            ranked = np.argsort(guesses, kind="stable")[: remaining.sum()]
+            best = ranked[: min(size, number - len(order))]
+            if candidates > 1:
+                tried = ranked[:candidates]
+                values = subject.sign * subject.value(without_each(keep, tried))
+                best = tried[[np.argmax(values)]]
+            order += best.tolist()
+            keep[best] = False
+            bar.update(len(best))
+            if subject.on_filter:
+                subject.on_filter(order)
+    return np.array(order, dtype=int)
 
 
 @dataclass(frozen=True)
@@ -185,6 +212,7 @@ CHOOSERS = {
     "l2_norm": Rival(l2_norm, needs_guesses=False),
     "mean_activation": Rival(mean_activation, needs_guesses=False),
     "first_order": Rival(first_order),
+    "relevance": Rival(relevance),
     "leave_one_out": Rival(leave_one_out),
     "greedy_guess": Rival(greedy_guess),
     "greedy": Rival(greedy),

@@ -3,11 +3,15 @@
 A gate's output is scale x output + offset, (n_filters,) each: the output itself, or the fill.
 """
 
+from contextlib import contextmanager
+
 import torch
 from torch import nn
-from torch.nn.functional import relu
+from torch.nn.functional import linear, relu
 
 from filters.measures import class_margins
+
+TINY = 1e-9  # beside a denominator
 
 
 class Removed(nn.Module):
@@ -74,6 +78,52 @@ def first_order_changes(steps, keep, fills, images, labels):
                 below = total[:, channels] * fills[conv.players]
                 changes[:, conv.players] = weighted[:, channels] - below
     return margins.detach(), changes
+
+
+@contextmanager
+def relevance_rule(steps):
+    """Let gradients of steps be relevance divided by the output, as long as the block runs.
+
+    So gradient x output is the relevance R of layer-wise relevance propagation (Bach et al. 2015),
+    by the rule z+, without biases, in all layers but the last, the head, and by the rule 0 there:
+
+        R_i = sum_j (a_i w_ij)+ R_j / sum_i (a_i w_ij)+        (the head: without the plus signs)
+
+    What layers give stays as it was, as a multiple of the sum of their positive contributions by a
+    factor of which no gradient is taken (Montavon et al. 2019).
+
+    Args:
+        steps: from graph.cut. Additions pass relevance on in proportion to what they add.
+    """
+    layers = []
+    for step in steps:
+        for node in step.run.graph.nodes if step.run else ():
+            layer = step.run.get_submodule(node.target) if node.op == "call_module" else None
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                layers.append(layer)
+    handles = [layer.register_forward_hook(_pass_plus) for layer in layers[:-1]]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pass_plus(layer, arguments, output):
+    """The output of a layer as it was, with the gradient of the rule z+; a forward hook."""
+    inputs, weight = arguments[0], layer.weight.detach()
+    positive = _without_bias(layer, inputs.clamp_min(0), weight.clamp_min(0))
+    if (inputs < 0).any():  # not behind a ReLU
+        positive = positive + _without_bias(layer, inputs.clamp_max(0), weight.clamp_max(0))
+    scaled = positive * (output / (positive + TINY)).detach()
+    return scaled + (output - scaled).detach()  # of a bias alone the first is 0
+
+
+def _without_bias(layer, inputs, weight):
+    """A convolution or dense layer with another weight, and without its bias."""
+    if isinstance(layer, nn.Linear):
+        return linear(inputs, weight)
+    return layer._conv_forward(inputs, weight, None)
 
 
 def _close_gate(step, inputs, scale, offset):

@@ -318,14 +318,14 @@ def _spread(head, inputs, n_classes):
 
 
 @torch.no_grad()
-def head_inputs(network, images, device):
-    """What the last layer takes in, averaged over positions: (N, features) float32 array."""
+def head_inputs(network, images, device, over_positions=torch.mean):
+    """What the last layer takes in, by default averaged over positions: (N, features) float32."""
     network.eval()
     inputs = []
 
     def keep_input(module, arguments):
         value = arguments[0]
-        inputs.append((value.mean((2, 3)) if value.dim() == 4 else value).cpu())
+        inputs.append((over_positions(value, (2, 3)) if value.dim() == 4 else value).cpu())
 
     handle = last_layer(network).register_forward_pre_hook(keep_input)
     try:

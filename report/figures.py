@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 
 from datasets import GROUP_NAMES
 from report import panels
-from report.labels import fairface_label, method_label
+from report.labels import celeba_label, fairface_label, method_label
 
-FINE_TUNED = ("finetune", "finetune_head")  # paths of epochs, not of filters
+TRAINED = ("finetune", "finetune_head", "dfr", "leace", "leace_dfr")  # not paths of filters
 FEATURE_TEXT = 9  # points
 
 # ----------------------------------------------------------------------------- faces
@@ -52,7 +52,7 @@ def rival_curves(runs, split, set_names=None, labels=None):
         drawn = []
         for method in methods:
             name, plus, _ = method.partition("+")
-            if bool(plus) == bool(ending) and name not in FINE_TUNED:
+            if bool(plus) == bool(ending) and name not in TRAINED:
                 drawn.append(method)
         panels.draw_rivals(axis, runs, drawn, split, labels)
         axis.set(title=title)
@@ -60,6 +60,23 @@ def rival_curves(runs, split, set_names=None, labels=None):
     label = fairface_label(split, set_names)
     axes[0].set(ylabel=f"balanced accuracy, %\n({label})")
     panels.add_legend_below(figure, axes, 5)
+    return figure
+
+
+def frontier_curves(runs, chosen, split, set_names=None, labels=None):
+    """What each repair gives the worst group, against what it costs on CelebA, step by step.
+
+    Arguments and result as in `repair_curves`, but chosen: list of {method: step}, for each run.
+    """
+    figure, axes = panels.make_panels(2)
+    methods = list(runs[0]["method"].unique())
+    for axis, ending in zip(axes, ("", "+threshold")):
+        drawn = [name for name in methods if name.endswith("+threshold") == bool(ending)]
+        panels.draw_frontier(axis, runs, chosen, drawn, split, labels, TRAINED)
+        title = "threshold as it is" if not ending else "threshold shifted"
+        axis.set(title=title, xlabel=f"accuracy, % ({celeba_label(split, set_names)})")
+    axes[0].set(ylabel=f"worst group's accuracy, %\n({fairface_label(split, set_names)})")
+    panels.add_legend_below(figure, axes, 4)
     return figure
 
 

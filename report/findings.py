@@ -1,15 +1,18 @@
 """What eval.py found, in words: the lines that it prints."""
 
 import numpy as np
+import pandas as pd
 
 from report import metrics
 from report.labels import (
     CELEBA_SPLITS,
     FAIRFACE_SPLITS,
     REAL_SETS,
+    RULE_LABELS,
     celeba_label,
     group_label,
     method_label,
+    rule_label,
     score_label,
 )
 
@@ -26,27 +29,38 @@ PRINTED_RIVALS = ("random", "l2_norm")  # of the last table of a task other than
 # ----------------------------------------------------------------------------- faces
 
 
-def repair_lines(table, changes, split, set_names=None):
+def repair_lines(table, changes, record, set_names=None):
     """Scores of all repairs, and the changes that matter most.
 
     Args:
         table: DataFrame, from repair.score_rows.
         changes: {"shapley against nothing": DataFrame}, from repair.compare_rows.
-        split: "report" or "choose", the split of FairFace that is reported.
+        record: dict, with "told", the split of FairFace that is reported, "labels" and "trained"
+            as in eval.json.
         set_names: what to call the two sets of faces, as from datasets.set_names.
 
     Returns:
-        A list of str, one of them a table of several lines.
+        A list of str, two of them tables of several lines.
     """
-    names, key = set_names or REAL_SETS, f"CelebA {CELEBA_SPLITS[split]}"
-    shown = celeba_label(split, names)
+    names, split = set_names or REAL_SETS, record["told"]
+    key, shown = f"CelebA {CELEBA_SPLITS[split]}", celeba_label(split, names)
+    printed = {key: shown, f"ECE {key}": f"ECE {shown}"}
     lines = [
         f"Scores in % on the {FAIRFACE_SPLITS[split]} of {names['fairface']}, and accuracy on the "
         f"{CELEBA_SPLITS[split]} set of {names['celeba']}.",
-        "In brackets: filters removed, or epochs of fine-tuning. Their number, and the shift of",
-        '"... and threshold", were chosen on the choosing set.',
+        "In brackets: filters removed, or what was trained. Their number, and the shift of",
+        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: what',
+        "the repair itself is told of the faces; to choose takes gender and race.",
         "",
-        _repair_table(table).rename(columns={key: shown}).to_string(float_format="{:.1f}".format),
+        _repair_table(table, record)
+        .rename(columns=printed)
+        .to_string(float_format="{:.1f}".format, na_rep=""),
+        "",
+        "Chosen by each rule: worst group / balanced / accuracy on "
+        f"{names['celeba']}, in % (filters, or steps of training). The last rule takes no labels "
+        "of groups.",
+        "",
+        _rule_table(table, key),
         "",
         "Changes in points, with 95 % intervals over the images:",
         "",
@@ -62,12 +76,33 @@ def repair_lines(table, changes, split, set_names=None):
     return lines
 
 
-def _repair_table(table):
-    """Scores in %, a row a repair, a column a score."""
+def _repair_table(table, record):
+    """Scores in %, a row a repair as the first rule chose it, a column a score; first: labels."""
+    table = table[~table["row"].str.contains("@")]
     wide = 100 * table.pivot_table(index="row", columns="group", values="value", sort=False)
     steps = table.groupby("row")["steps"].first()
-    wide.index = [f"{method_label(row)} ({steps[row]:g})" for row in wide.index]
+    wide.insert(0, "labels", [record["labels"][row] for row in wide.index])
+    names = []
+    for row in wide.index:
+        step = record["trained"][row][0] if row in record["trained"] else f"{steps[row]:g}"
+        names.append(f"{method_label(row)} ({step})")
+    wide.index = names
     return wide.rename(columns=group_label).rename_axis(columns=None)
+
+
+def _rule_table(table, celeba):
+    """Three scores of each repair as each rule chose it, as text: a row a repair, a column a rule.
+
+    celeba: str, the name of the accuracy on CelebA among the table's scores.
+    """
+    values = 100 * table.pivot_table(index="row", columns="group", values="value", sort=False)
+    steps = table.groupby("row")["steps"].first()
+    cells = {rule: {} for rule in RULE_LABELS.values()}
+    for row in values.index:
+        if rule := rule_label(row):
+            scores = [f"{values.loc[row, name]:.1f}" for name in ("worst", "balanced", celeba)]
+            cells[rule][method_label(row)] = f"{' / '.join(scores)} ({steps[row]:g})"
+    return pd.DataFrame(cells).to_string()
 
 
 def removal_lines(certified, n_negative, k):

@@ -11,7 +11,31 @@ METHODS = {  # by their names in records; "... and threshold" is added where it 
     "greedy_guess": "greedy by gradient",
     "greedy": "greedy removal",
     "finetune_head": "head fine-tuned",
+    "relevance": "lowest relevance removed",
     "finetune": "all fine-tuned",
+    "dfr": "last layer retrained (DFR)",
+    "leace": "race erased (LEACE)",
+    "leace_dfr": "race erased (LEACE), last layer retrained",
+    "race_thresholds": "thresholds by race (fairlearn)",
+}
+RULE_LABELS = {  # what steps and thresholds are chosen by, by their names in report/selection.py
+    "balanced": "balanced accuracy",
+    "worst": "worst group",
+    "celeba": "CelebA val alone",
+}
+# What a repair itself is told of the faces, beside what its rule needs; others: as their V.
+NEEDS = {
+    "nothing": "none",
+    "threshold": "none",
+    "random": "none",
+    "l2_norm": "none",
+    "mean_activation": "none",
+    "finetune": "gender",
+    "finetune_head": "gender",
+    "dfr": "gender, race",
+    "leace": "race",
+    "leace_dfr": "gender, race",
+    "race_thresholds": "gender, race; race of every new face",
 }
 HIGHEST_FIRST = {  # where the highest go first
     "shapley": "highest values removed",
@@ -30,15 +54,33 @@ FAIRFACE_SPLITS = {"report": "report set", "choose": "choosing set"}
 CELEBA_SPLITS = {"report": "test", "choose": "val"}  # beside each of FairFace's
 
 
+def label_needs(row, compares_groups):
+    """Which labels a repair needs beside those of its rule, as text.
+
+    Args:
+        row: str, as in records.
+        compares_groups: bool, whether the V that it goes by, if it does, compares groups.
+    """
+    name = row.partition("@")[0].partition("+")[0]
+    return NEEDS.get(name, "gender, race" if compares_groups else "gender")
+
+
+def rule_label(row):
+    """By what a row's step and threshold were chosen, as a table shows it. row: as in records."""
+    if row in ("nothing", "race_thresholds"):
+        return ""
+    return RULE_LABELS[row.partition("@")[2] or "balanced"]
+
+
 def method_label(method, which="lowest", names=None):
-    """A method as it is shown.
+    """A method as it is shown; not by which rule it was chosen.
 
     Args:
         method: str, as in records.
         which: "lowest" or "highest", the values that go first.
         names: {method: label}, which precede METHODS.
     """
-    name, plus, _ = method.partition("+")
+    name, plus, _ = method.partition("@")[0].partition("+")
     if name == "threshold":
         return "threshold shifted"
     if which == "highest" and name in HIGHEST_FIRST:

@@ -8,12 +8,14 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from datasets import GROUP_NAMES, GROUPS
+from report.calibration import calibration_error
 
 ALPHA = 0.05  # all intervals miss with this probability
 Z = stats.norm.ppf(1 - ALPHA / 2)  # standard normal quantile of a two-sided interval
 RESAMPLES = 2000  # of the bootstrap over images
-# Extremes of several groups. Resampled, they come out more extreme, so they get no interval.
-NO_INTERVAL = ("worst", "gap", "equalised odds")
+# Extremes of several groups, and sums of absolute differences. Resampled, they come out more
+# extreme, so they get no interval.
+NO_INTERVAL = ("worst", "gap", "equalised odds", "ECE", "ECE all")
 SHARES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the filters, in `concentration`
 
 # ----------------------------------------------------------------------------- one set of images
@@ -97,12 +99,14 @@ def group_scores(margins, male, group, weights):
     - "equalised odds": fairlearn's equalized_odds_difference between races, the larger of the
       differences of their true and of their false positive rates, positive being "male";
     - "AUC white", "AUC black": the probability that a man's margin is above a woman's of his race,
-      a tie being half. No threshold moves it.
+      a tie being half. No threshold moves it;
+    - "ECE": the expected calibration error, each group counted equally.
 
-    Of a set without groups (-1) there is the accuracy alone, "all".
+    Of a set without groups (-1) there are the accuracy, "all", and "ECE all" alone.
 
     Args:
-        margins: (N,) float, a face is called male if its margin is above 0.
+        margins: (N,) float, a face is called male if its margin is above 0. If all are infinite
+            they are decisions without scores: AUC and ECE are NaN.
         male: (N,) int, 1 or 0.
         group: (N,) int, index into GROUPS, all of them present; or -1 everywhere.
         weights: (D, N) float, adding up to 1 in each group.
@@ -112,7 +116,7 @@ def group_scores(margins, male, group, weights):
     """
     correct = (margins > 0) == (male == 1)
     if group[0] < 0:
-        return {"all": weights @ correct}
+        return {"all": weights @ correct, "ECE all": calibration_error(margins, correct, weights)}
     rows = [np.flatnonzero(group == index) for index in range(len(GROUPS))]
     scores = {}
     for name, members in zip(GROUP_NAMES, rows):
@@ -126,6 +130,11 @@ def group_scores(margins, male, group, weights):
         men, women = (rows[GROUPS.index((race, gender))] for gender in ("Male", "Female"))
         auc = _weighted_auc(margins[men], margins[women], weights[:, men], weights[:, women])
         scores[f"AUC {race.lower()}"] = auc
+    scores["ECE"] = calibration_error(margins, correct, weights / len(rows))
+    if np.isinf(margins).all():
+        for name in scores:
+            if name.startswith(("AUC", "ECE")):
+                scores[name] = np.full(len(weights), np.nan)
     return scores
 
 
@@ -174,7 +183,7 @@ def score_table(margins, male, group, seed=0):
         one group of one network is Wilson's; NaN for those of NO_INTERVAL.
     """
     table = _with_intervals([margins], male, group, seed)
-    n = {"all": len(group)}
+    n = {"all": len(group)}  # of scores that are shares of images
     n |= {name: int((group == index).sum()) for index, name in enumerate(GROUP_NAMES)}
     table["n_images"] = [n.get(name, len(group)) for name in table["group"]]
     if len(margins) == 1 and len(margins[0]) == 1:
@@ -372,7 +381,8 @@ def concentration(values, shares=SHARES):
 def format_percent(table):
     """Rows of a table as text in %: "62.4 (58.1 to 66.5)"; a change has its sign: "+2.0".
 
-    table: a DataFrame with a column change, value or accuracy, and ci_low, ci_high, in [0, 1].
+    table: a DataFrame with a column change, value or accuracy, and ci_low, ci_high, in [0, 1]; NaN
+    gives "".
     """
     name = next(name for name in ("change", "value", "accuracy") if name in table)
     sign = "+" if name == "change" else ""
@@ -380,6 +390,9 @@ def format_percent(table):
     percent = percent.round(1) + 0.0  # + 0.0: no "-0.0"
     texts = []
     for mean, low, high in percent.to_numpy():
+        if np.isnan(mean):
+            texts.append("")
+            continue
         interval = "" if np.isnan(low) else f" ({low:{sign}.1f} to {high:{sign}.1f})"
         texts.append(f"{mean:{sign}.1f}{interval}")
     return texts

@@ -112,6 +112,45 @@ def draw_rivals(axis, runs, methods, split, labels=None):
     axis.set(xlabel="filters removed")
 
 
+def draw_frontier(axis, runs, chosen, methods, split, labels=None, trained=()):
+    """Worst group against CelebA along paths, means over runs, and the chosen steps, filled.
+
+    Args:
+        axis: matplotlib Axes.
+        runs: list of DataFrames, an eval.csv for each training.
+        chosen: list of {method: step}, one for each training.
+        methods: names of paths, "random 0", ... among them.
+        split: str, of FairFace.
+        labels: as "names" of method_label.
+        trained: names of paths whose steps are no sequence, and get no line.
+    """
+    drawn = 0
+    for method in methods:
+        celeba = read_curve(runs, method, "celeba", "all")[1]
+        worst = read_curve(runs, method, split, "worst")[1]
+        name = method.removesuffix("+threshold")
+        if name.startswith("random "):
+            axis.plot(celeba, worst, color="0.8", linewidth=0.8, zorder=0, label="random filters")
+            continue
+        colour = "black" if name == "shapley" else f"C{drawn % 10}"
+        line = "" if name in trained else LINES[drawn % len(LINES)]
+        marker = MARKERS[drawn % len(MARKERS)]
+        style = {"color": colour, "marker": marker, "markersize": 4, "markerfacecolor": "none"}
+        axis.plot(celeba, worst, line, linewidth=1, label=method_label(name, names=labels), **style)
+        points = [_point([run], method, split, step[method]) for run, step in zip(runs, chosen)]
+        axis.plot(*np.mean(points, axis=0), color=colour, marker=marker, markersize=10)
+        drawn += 1
+    axis.grid(alpha=0.3)
+
+
+def _point(runs, method, split, step):
+    """CelebA and worst-group accuracy after a step, in %."""
+    curves = (
+        read_curve(runs, method, *names)[1] for names in (("celeba", "all"), (split, "worst"))
+    )
+    return [curve[step] for curve in curves]
+
+
 # ----------------------------------------------------------------------------- other tasks
 
 

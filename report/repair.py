@@ -1,29 +1,19 @@
 """The protocol for faces: what a repair of the network is worth.
 
-Every repair is followed step by step: filters go one by one, or a network is trained for one epoch
-after another. How far it goes, and how far the decision threshold is shifted, are chosen on
-FairFace's choosing set alone, in report/selection.py. The scores are those on other images.
-Margins are the logit of "male" less that of "female".
+Every repair is followed step by step, in report/following.py. How far it goes, and how far the
+decision threshold is shifted, are chosen by the rules in report/selection.py, on images of their
+own. The scores are those on other images. Margins are the logit of "male" less that of "female".
 """
 
-import copy
-import os
 from dataclasses import dataclass, field
-
-from common.settings import InputError
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-import model
 from datasets import GENDERS, GROUP_NAMES
-from filters.measures import male_margin
-from filters.value import score_images
 from report import metrics
 from report.labels import CELEBA_SPLITS
-from report.removals import coalitions_along
-from report.selection import choose_steps
+from report.selection import DEFAULT_RULE, choose_steps, race_thresholds, row_name
 
 CURVE_COLUMNS = [
     "method",
@@ -42,9 +32,10 @@ class RepairRow:
     """A row of the table: the networks that one repair gives, whose scores are averaged.
 
     Attributes:
-        name: str, such as "shapley+threshold".
+        name: str, such as "shapley+threshold", or "shapley@worst", chosen by another rule.
         steps: list of int, for each network the step that was chosen.
-        margins: {split: list of (N,) float64}, for each network its margins at that step.
+        margins: {split: list of (N,) float64}, for each network its margins at that step. Where
+            the repair needs a group that is not known, the split is missing.
     """
 
     name: str
@@ -54,8 +45,8 @@ class RepairRow:
     def add(self, path, step):
         """Add the network that a path reaches after `step`."""
         self.steps.append(step)
-        for split, margins in path.margins.items():
-            self.margins.setdefault(split, []).append(margins[step])
+        for split in path.margins:
+            self.margins.setdefault(split, []).append(path.margins_after(step, split))
 
     def stacked(self, split):
         """Margins on a split: (K, N) float64."""
@@ -82,7 +73,7 @@ class Reported:
         return self.split, "celeba"
 
     def measure(self, function, *rows):
-        """A table of scores over the splits.
+        """A table of scores over the splits that all rows have.
 
         Args:
             function: metrics.score_table, or metrics.score_changes for two rows.
@@ -90,11 +81,14 @@ class Reported:
         """
         tables = []
         for split in self.splits:
+            if not all(split in row.margins for row in rows):
+                continue
             male, group = self.faces[split].label.numpy(), self.faces[split].group.numpy()
             margins = [[row.stacked(split)] for row in rows]  # of one training
             tables.append(function(*margins, male, group, self.seed))
         table = pd.concat(tables, ignore_index=True)
-        return table.replace({"group": {"all": f"CelebA {CELEBA_SPLITS[self.split]}"}})
+        celeba = f"CelebA {CELEBA_SPLITS[self.split]}"
+        return table.replace({"group": {"all": celeba, "ECE all": f"ECE {celeba}"}})
 
 
 @dataclass
@@ -125,7 +119,8 @@ class RepairResult:
         arrays = {}
         for split in self.reported.splits:
             for row in self.rows:
-                arrays[f"{split}/{row.name}"] = row.stacked(split).astype(np.float32)
+                if split in row.margins:
+                    arrays[f"{split}/{row.name}"] = row.stacked(split).astype(np.float32)
         for name, field_name in (("male", "label"), ("group", "group")):
             for split in self.reported.splits:
                 tensor = getattr(self.reported.faces[split], field_name)
@@ -139,143 +134,48 @@ class RepairResult:
         return example_faces(self.reported.faces[split], before, after)
 
 
-def evaluate_repairs(game, fills, orders, finetuned, reported):
-    """Follow all repairs, choose how far each goes, and score them.
+def evaluate_repairs(margins, order, reported):
+    """Choose how far each repair goes, and score all.
 
     Args:
-        game: filters.game.Game.
-        fills: (n_filters,) float32, the output of a removed filter.
-        orders: {name: (n,) int, filters, the first to go first}, "shapley" among them.
-        finetuned: {name: list of state dicts, one an epoch}.
-        reported: Reported, with the choosing set among its faces.
+        margins: {name: {split: (steps + 1, N) float32}}, as from following.follow_repairs.
+        order: (n,) int, the filters that go along the path "shapley", the first to go first.
+        reported: Reported, with the images that the rules choose by among its faces.
 
     Returns:
         RepairResult.
     """
-    margins = follow_repairs(game, fills, orders, finetuned, reported.faces)
     paths = choose_steps(margins, reported.faces)
     rows = table_rows(paths)
+    whole = {split: steps[0] for split, steps in margins["shapley"].items()}
+    decisions = race_thresholds(whole, reported.faces, reported.seed)
+    steps = [0] * len(decisions[reported.split])
+    rows.insert(2, RepairRow("race_thresholds", steps, decisions))  # behind the plain threshold
     chosen = next(row.steps[0] for row in rows if row.name == "shapley")
     return RepairResult(
-        orders["shapley"][:chosen],
+        order[:chosen],
         rows,
         score_rows(rows, reported),
         compare_rows(rows, reported),
-        curve_table(paths, reported.faces),
+        curve_table([path for path in paths if path.rule == DEFAULT_RULE], reported.faces),
         reported,
     )
-
-
-# ----------------------------------------------------------------------------- following repairs
-
-
-def follow_removals(evaluator, fills, order, faces, bar):
-    """Margins as filters go in an order.
-
-    Args:
-        evaluator: of the network, as from filters.coalitions.make_evaluator.
-        fills: (n_filters,) float32, the output of a removed filter.
-        order: (n,) int, filters, the first to go first.
-        faces: {split: Images}.
-        bar: a tqdm bar, which counts images, once for each step.
-
-    Returns:
-        {split: (n + 1, N) float32}.
-    """
-    keep, margins = coalitions_along(order, len(fills)), {}
-    for split, images in faces.items():
-        margins[split] = score_images(evaluator, fills, images.images, keep, male_margin, bar)
-    return margins
-
-
-def follow_training(network, states, faces, device, bar):
-    """Margins after one epoch of fine-tuning after another.
-
-    Args:
-        network: nn.Module; its weights are replaced.
-        states: list of state dicts, one an epoch.
-        faces: {split: Images}.
-        device: torch.device.
-        bar: a tqdm bar, as in `follow_removals`.
-
-    Returns:
-        {split: (epochs, N) float32}.
-    """
-    margins = {split: [] for split in faces}
-    for state in states:
-        network.load_state_dict(state)
-        for split, images in faces.items():
-            margins[split].append(model.male_margins(network, images, device))
-            bar.update(len(images.label))
-    return {split: np.stack(epochs) for split, epochs in margins.items()}
-
-
-def follow_repairs(game, fills, orders, finetuned, faces):
-    """Margins along all repairs, each from the network as it is.
-
-    Args:
-        game: filters.game.Game.
-        fills: (n_filters,) float32, the output of a removed filter.
-        orders: {name: (n,) int, filters, the first to go first}, "shapley" among them.
-        finetuned: {name: list of state dicts, one an epoch}.
-        faces: {split: Images}.
-
-    Returns:
-        {name: {split: (steps + 1, N) float32}}.
-    """
-    steps = sum(len(order) + 1 for order in orders.values()) + sum(map(len, finetuned.values()))
-    images, margins = sum(len(images.label) for images in faces.values()), {}
-    with tqdm(total=images * steps, desc="eval.py", unit=" images", dynamic_ncols=True) as bar:
-        for name, order in orders.items():
-            margins[name] = follow_removals(game.evaluator, fills, order, faces, bar)
-        for name, states in finetuned.items():
-            network = copy.deepcopy(game.network)
-            trained = follow_training(network, states, faces, game.device, bar)
-            margins[name] = {}
-            for split in faces:
-                before = margins["shapley"][split][:1]  # no filter removed
-                margins[name][split] = np.concatenate([before, trained[split]])
-    return margins
-
-
-def load_finetuned(path, run):
-    """The weights that finetune.py recorded for the network and images of mab.py.
-
-    Args:
-        path: str, of finetune.pth.
-        run: dict, the settings of mab.py's run.
-
-    Returns:
-        {name: list of state dicts, one an epoch}; empty if finetune.py did not run.
-
-    Raises:
-        InputError: the file is damaged, or is of another network or other images.
-    """
-    if not os.path.exists(path):
-        return {}
-    states = model.read_checkpoint(path)
-    made_for = [states.pop(name, None) for name in ("network", "images")]
-    complete = all(isinstance(epochs, list) for epochs in states.values())
-    if made_for != [run["network"], run["images"]] or not complete:
-        raise InputError(
-            f"{path} was made for another network or other images; move it away, and run "
-            "finetune.py again or do without"
-        )
-    return states
 
 
 # ----------------------------------------------------------------------------- choosing, reporting
 
 
 def table_rows(paths):
-    """The rows of the table, a list of RepairRow, from paths of which two are named "shapley".
+    """The rows of the table, a list of RepairRow, from paths; two of each rule are "shapley".
 
-    The first two rows are the network as it is: "nothing", and "threshold", a mere shift.
+    The first rows of a rule are the network as it is: "nothing", which all rules share, and
+    "threshold", a mere shift.
     """
     rows = {name: RepairRow(name) for name in ("nothing", "threshold")}
     for path in paths:
-        if path.name == "shapley":
-            rows["threshold" if path.threshold else "nothing"].add(path, 0)
+        if path.name == "shapley" and (path.threshold or path.rule == DEFAULT_RULE):
+            name = row_name("threshold" if path.threshold else "nothing", path.rule)
+            rows.setdefault(name, RepairRow(name)).add(path, 0)
         rows.setdefault(path.row, RepairRow(path.row)).add(path, path.chosen_step)
     return list(rows.values())
 
@@ -284,17 +184,18 @@ def curve_table(paths, faces):
     """Accuracies by group along all paths, as in eval.csv.
 
     Args:
-        paths: list of RepairPath.
+        paths: list of RepairPath, of one rule.
         faces: {split: Images}.
 
     Returns:
-        A DataFrame with CURVE_COLUMNS; n_removed counts epochs of fine-tuning.
+        A DataFrame with CURVE_COLUMNS; n_removed counts steps of training, too.
     """
     curves = []
     for path in paths:
         for split, margins in path.margins.items():
             male, group = faces[split].label.numpy() == 1, faces[split].group.numpy()
-            for step, correct in enumerate((margins > 0) == male):
+            for step in range(len(margins)):
+                correct = (path.margins_after(step, split) > 0) == male
                 accuracy = metrics.accuracy_by_group(correct, group)
                 curves.append(accuracy.assign(method=path.method, n_removed=step, split=split))
     return pd.concat(curves, ignore_index=True)[CURVE_COLUMNS]
@@ -338,12 +239,15 @@ def compare_rows(rows, reported):
 def compared_rows(names):
     """Which rows are compared: every row with "nothing", and the values with every other row.
 
+    Those of other rules than the first are left out: eval.npz has what it takes to compare them.
+
     Args:
         names: list of str, of all rows.
 
     Returns:
         A list of (after, before).
     """
+    names = [name for name in names if "@" not in name]
     pairs = [(name, "nothing") for name in names if name != "nothing"]
     pairs += [("shapley", "threshold"), ("shapley+threshold", "threshold")]
     for name in names:

@@ -55,6 +55,30 @@ class _Scores(BaseEstimator):
         return np.asarray(scores)[:, 0]
 
 
+def fit_thresholds(scores, label, group, constraint, objective="accuracy_score"):
+    """Thresholds of its own for each group, by fairlearn's ThresholdOptimizer; they may be random.
+
+    Args:
+        scores: (N,) float, the logit of label 1 less that of label 0.
+        label: (N,) int, 0 or 1.
+        group: (N,) array.
+        constraint: str, one of CONSTRAINTS.
+        objective: str, what is maximised under the constraint, as fairlearn calls it.
+
+    Returns:
+        The fitted ThresholdOptimizer: predict((M, 1) scores, sensitive_features=groups (M,),
+        random_state=seed) -> (M,) of 0 and 1.
+    """
+    optimizer = ThresholdOptimizer(
+        estimator=_Scores(),
+        constraints=CONSTRAINTS[constraint],
+        objective=objective,
+        prefit=True,
+        predict_method="predict",
+    )
+    return optimizer.fit(scores[:, None], label, sensitive_features=group)
+
+
 def post_process(scores, table, fitted_scores, fitted_table, attribute, constraint, seed):
     """Predictions with thresholds of its own for each group, by fairlearn's ThresholdOptimizer.
 
@@ -79,17 +103,12 @@ def post_process(scores, table, fitted_scores, fitted_table, attribute, constrai
     def in_pair(rows):
         return np.any([rows.is_level(attribute, level) for level in pair], axis=0)
 
-    optimizer = ThresholdOptimizer(
-        estimator=_Scores(),
-        constraints=CONSTRAINTS[constraint],
-        prefit=True,
-        predict_method="predict",
-    )
     rows, fitted_rows = in_pair(table), in_pair(fitted_table)
-    optimizer.fit(
-        fitted_scores[fitted_rows, None],
+    optimizer = fit_thresholds(
+        fitted_scores[fitted_rows],
         fitted_table.label[fitted_rows],
-        sensitive_features=fitted_table.column(attribute)[fitted_rows],
+        fitted_table.column(attribute)[fitted_rows],
+        constraint,
     )
     features = table.column(attribute)[rows]
     predicted[rows] = optimizer.predict(

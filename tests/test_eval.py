@@ -19,11 +19,15 @@ RIVALS = (
     "l2_norm",
     "mean_activation",
     "first_order",
+    "relevance",
     "leave_one_out",
     "greedy_guess",
     "greedy",
     "finetune",
     "finetune_head",
+    "dfr",
+    "leace",
+    "leace_dfr",
 )
 
 
@@ -33,13 +37,15 @@ def load(folder):
 
 def test_records_are_complete(trained):
     names = {path.name for path in (trained / "cur_records").iterdir()}
-    figures = {f"{name}.{kind}" for name in ("eval", "rivals", "values") for kind in ("png", "pdf")}
+    drawn = ("eval", "rivals", "frontier", "values")
+    figures = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
+    assert "eval_state.npz" not in names
     assert names >= {"eval.json", "eval.csv", "eval.npz", *figures}
     record = load(trained)
     assert list(record) == [
         "constants", "seconds", "device", "commit", "notes", "peak_memory_gib", "versions", "run",
-        "runs", "report_opened", "told", "steps", "removed_filters", "removed_certified", "table",
-        "changes", "data_names",
+        "runs", "report_opened", "told", "rules", "labels", "steps", "trained", "removed_filters",
+        "removed_certified", "table", "changes", "data_names",
     ]  # fmt: skip
     assert record["constants"]["SEED"] == 0 and record["constants"]["IMAGE_SIZE"] == 32
     assert record["run"] == record["runs"]["shapley"]
@@ -57,7 +63,7 @@ def test_curves(trained):
     methods = {"shapley", "random 0", "random 1", *RIVALS}
     shifted = {f"{method}+threshold" for method in methods}
     assert set(table["method"]) == methods | shifted
-    assert set(table["split"]) == {"choose", "report", "celeba"}
+    assert set(table["split"]) == {"choose", "report", "celeba", "celeba val"}
     assert (table.groupby("method")["n_removed"].max()[["shapley", "random 0"]] == 3).all()
     assert (table["ci_low"] <= table["accuracy"] + 1e-9).all()
     assert (table["accuracy"] <= table["ci_high"] + 1e-9).all()
@@ -71,8 +77,10 @@ def test_table_and_changes_follow_from_the_margins(trained):
     record, arrays = load(trained), np.load(trained / "cur_records/eval.npz")
     table = pd.DataFrame(record["table"]).set_index(["row", "group"])["value"]
     names = [*("shapley", "random"), *RIVALS]
-    rows = {"nothing", "threshold", *names, *(f"{name}+threshold" for name in names)}
-    assert set(record["steps"]) == {row for row, _ in table.index} == rows
+    rows = {"threshold", *names, *(f"{name}+threshold" for name in names)}
+    rows |= {f"{row}@{rule}" for row in rows for rule in ("worst", "celeba")}
+    rows |= {"nothing", "race_thresholds"}
+    assert set(record["steps"]) == {row for row, _ in table.index} == rows == set(record["labels"])
     for row in rows:
         right = (arrays[f"report/{row}"] > 0) == (arrays["male/report"] == 1)  # (K, N)
         for index, group in enumerate(GROUP_NAMES):
@@ -90,10 +98,30 @@ def test_a_step_is_chosen_by_the_choosing_set(trained):
     record, curves = load(trained), pd.read_csv(trained / "cur_records/eval.csv")
     curves = curves[(curves["split"] == "choose") & (curves["group"] == "balanced")]
     for row, steps in record["steps"].items():
-        if row not in ("nothing", "threshold") and not row.startswith("random"):
+        if row in curves["method"].values:
             curve = curves[curves["method"] == row].set_index("n_removed")["accuracy"]
             errors = np.sqrt(2 * 0.25 / 48)  # of a difference of two shares of 48 images, at most
             assert curve.max() - curve[steps[0]] <= errors
+
+
+def test_what_was_trained_is_named(trained):
+    """Each chosen step of training, as finetune.json names the steps."""
+    record = load(trained)
+    steps = json.loads((trained / "cur_records/finetune.json").read_text())["steps"]
+    method_of = {row: row.split("@")[0].split("+")[0] for row in record["steps"]}
+    assert set(record["trained"]) == {row for row, name in method_of.items() if name in steps}
+    for row, names in record["trained"].items():
+        all_steps = ["as it was", *steps[method_of[row]]]
+        assert names == [all_steps[step] for step in record["steps"][row]]
+
+
+def test_celeba_alone_chooses_by_celebas_val(trained):
+    record, curves = load(trained), pd.read_csv(trained / "cur_records/eval.csv")
+    curves = curves[(curves["split"] == "celeba val") & (curves["group"] == "all")]
+    for name in ("shapley", "greedy", "finetune"):
+        curve = curves[curves["method"] == name].set_index("n_removed")["accuracy"]
+        (step,) = record["steps"][f"{name}@celeba"]
+        assert curve.max() - curve[step] <= np.sqrt(2 * 0.25 / 32)
 
 
 def test_only_negative_filters_are_removed(trained):

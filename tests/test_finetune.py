@@ -9,6 +9,8 @@ import torch
 import finetune
 import model
 from datasets import Images
+from filters import repairs
+from filters.retraining import TRAINERS
 
 
 class Small(torch.nn.Module):
@@ -38,7 +40,7 @@ def faces():
     return Images(images, torch.tensor([0, 1] * 6), torch.zeros(12, dtype=torch.long))
 
 
-TRAINING = finetune.Training(epochs=3, batch_size=5, learning_rate=0.01, seed=0)
+TRAINING = repairs.Training(epochs=3, batch_size=5, learning_rate=0.01, seed=0)
 CPU = torch.device("cpu")
 
 
@@ -56,7 +58,7 @@ def copy_of(network):
 
 def test_all_layers_are_trained(network, faces):
     before = copy_of(network)
-    states = finetune.finetune(network, network, faces, CPU, TRAINING)
+    states = repairs.finetune(network, network, faces, CPU, TRAINING)
     assert len(states) == 3
     assert all(names == set(before) for names in changed(states, before))
     assert len({state["head.weight"].numpy().tobytes() for state in states}) == 3
@@ -65,7 +67,7 @@ def test_all_layers_are_trained(network, faces):
 def test_the_head_alone_is_trained(network, faces):
     """And the statistics of batch norms, which are no weights."""
     before = copy_of(network)
-    states = finetune.finetune(network, network.head, faces, CPU, TRAINING)
+    states = repairs.finetune(network, network.head, faces, CPU, TRAINING)
     statistics = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
     assert all(
         names == {"head.weight", "head.bias"} | statistics for names in changed(states, before)
@@ -78,8 +80,8 @@ def test_the_same_seed_gives_the_same_bytes(network, faces):
     for seed in (0, 0, 1):
         network.load_state_dict(before)
         torch.manual_seed(99)
-        training = finetune.Training(2, 5, 0.01, seed)
-        states = finetune.finetune(network, network, faces, CPU, training)
+        training = repairs.Training(2, 5, 0.01, seed)
+        states = repairs.finetune(network, network, faces, CPU, training)
         results.append(states[-1]["conv.weight"].numpy().tobytes())
     assert results[0] == results[1] != results[2]
 
@@ -94,29 +96,62 @@ def test_steps_of_the_schedule(network, faces, monkeypatch):
 
     original = model.make_optimizer
     monkeypatch.setattr(model, "make_optimizer", make_optimizer)
-    finetune.finetune(network, network, faces, CPU, TRAINING)
+    repairs.finetune(network, network, faces, CPU, TRAINING)
     assert asked == [(network, 0.01, 9)]
 
 
 def test_last_layer():
     squeezenet = model.build("squeezenet1_1", "none")
-    assert finetune.last_layer(squeezenet) is squeezenet.classifier[1]
+    assert repairs.last_layer(squeezenet) is squeezenet.classifier[1]
     resnet = model.build("resnet18", "none")
-    assert finetune.last_layer(resnet) is resnet.fc
+    assert repairs.last_layer(resnet) is resnet.fc
+
+
+def load_states(folder):
+    return torch.load(folder / "cur_records/finetune.pth", weights_only=True)
+
+
+def load_record(folder):
+    return json.loads((folder / "cur_records/finetune.json").read_text())
 
 
 def test_record(trained):
-    records = trained / "cur_records"
-    states = torch.load(records / "finetune.pth", weights_only=True)
-    assert list(states) == ["network", "images", "finetune", "finetune_head"]
-    mab = json.loads((records / "mab.json").read_text())["run"]
+    states, record = load_states(trained), load_record(trained)
+    repairs = finetune.REPAIRS.split(",")
+    assert set(states) == {"network", "images", "steps", *repairs} and repairs == list(TRAINERS)
+    mab = json.loads((trained / "cur_records/mab.json").read_text())["run"]
     assert (states["network"], states["images"]) == (mab["network"], mab["images"])
     before = torch.load(trained / "squeezenet.pth", weights_only=True)["state_dict"]
-    for name, names in (
-        ("finetune", set(before)),
-        ("finetune_head", {"classifier.1.weight", "classifier.1.bias"}),
-    ):
-        assert len(states[name]) == 2
-        assert all(epoch == names for epoch in changed(states[name], before))
-    record = json.loads((records / "finetune.json").read_text())
+    head = {"classifier.1.weight", "classifier.1.bias"}
+    for name in repairs:
+        assert len(states[name]) == len(states["steps"][name])
+        names = set(before) if name == "finetune" else head
+        assert all(epoch <= names for epoch in changed(states[name], before))
+    rates = ("3e-05", "0.0001", "0.0003")
+    expected = [f"{epoch} epochs at {rate}" for rate in rates for epoch in (1, 2)]
+    assert states["steps"]["finetune"] == expected and len(states["leace"]) == 1
+    assert record["steps"] == states["steps"]
     assert record["network"] == mab["network"] and record["constants"]["EPOCHS"] == 2
+
+
+def test_interrupted_it_goes_on_with_the_next_repair(done, run):
+    """What is recorded is kept, even if it was not what would be trained now; but not that of
+    other settings."""
+    states, path = load_states(done), done / "cur_records/finetune.pth"
+    kept = {key: states[key] for key in ("network", "images", "leace")}
+    kept |= {"steps": {"leace": ["kept"]}}
+    torch.save(kept, path)
+    result = run("finetune.py", "--REPAIRS=dfr,leace", cwd=done)
+    assert result.returncode == 0, result.stderr
+    assert load_states(done)["steps"] == {"leace": ["kept"], "dfr": states["steps"]["dfr"]}
+    result = run("finetune.py", "--REPAIRS=leace", "--EPOCHS=1", cwd=done)
+    assert load_states(done)["steps"] == {"leace": ["race erased"]}
+
+
+@pytest.mark.parametrize("repairs", ["", "dfr,other"])
+def test_unknown_repairs(repairs, monkeypatch):
+    monkeypatch.setattr(finetune, "REPAIRS", repairs)
+    with pytest.raises(
+        finetune.settings.InputError, match="must be of finetune, finetune_head, df"
+    ):
+        finetune.check_constants()

@@ -11,7 +11,7 @@ import torch
 
 import model
 import rivals
-from filters.choosers import CHOOSERS
+from filters.choosers import CHOOSERS, Subject
 
 
 def test_the_constant_names_all_rivals():
@@ -53,6 +53,35 @@ def test_interrupted_it_goes_on_with_the_next_rival(done, run):
     assert now["mean_activation"].tolist() == arrays["mean_activation"].tolist()
     lines = [text for text in result.stdout.splitlines() if "at chance" not in text]
     assert [text.partition(":")[0] for text in lines] == list(now)[1:]
+
+
+def test_interrupted_within_a_rival_it_goes_on_with_the_next_filter(done, monkeypatch):
+    """The filters that are chosen are not chosen again; those of other settings do not count."""
+    monkeypatch.chdir(done)
+    monkeypatch.setattr(rivals, "MAX_REMOVED", 4)
+    (done / "cur_records/rivals.npz").unlink()
+
+    def rival(subject, number):
+        order = list(subject.begun)
+        while len(order) < number:
+            if len(order) == stop:
+                raise KeyboardInterrupt
+            order.append(len(order) + 10 * len(subject.begun))
+            subject.on_filter(order)
+        return np.array(order)
+
+    monkeypatch.setitem(rivals.CHOOSERS, "greedy", rival)
+    subject, path = Subject(*[None] * 7), done / "cur_records" / rivals.STATE
+    stop = 2
+    for _ in range(2):  # interrupted before any filter, nothing changes
+        with pytest.raises(KeyboardInterrupt):
+            rivals.choose("greedy", subject, {"SEED": 0})
+    stop = None
+    before = path.read_bytes()
+    assert rivals.choose("greedy", subject, {"SEED": 1}).tolist() == [0, 1, 2, 3]
+    path.write_bytes(before)
+    assert rivals.choose("greedy", subject, {"SEED": 0}).tolist() == [0, 1, 22, 23]
+    assert not path.exists()
 
 
 def test_other_settings_are_refused(done, stops):

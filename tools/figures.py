@@ -108,6 +108,9 @@ def _repair_figures(folder):
         "rivals": figures.rival_curves(runs, "report", names, labels),
         "values": figures.value_plot(filters, removed),
     }
+    if "rules" in evaluations[0]:  # records before have no frontier.png
+        steps = [_first_steps(record) for record in evaluations]
+        drawn["frontier"] = figures.frontier_curves(runs, steps, "report", names, labels)
     if len(runs) > 1:
         layers = _filters(folder)["layer"].tolist()
         removed = [record["removed_filters"] for record in evaluations]
@@ -117,6 +120,11 @@ def _repair_figures(folder):
         faces = np.load(f"{folder}/faces.npz")
         drawn["faces"] = figures.face_grid(faces["images"], faces["captions"])
     return drawn
+
+
+def _first_steps(record):
+    """The chosen step of each repair, of random orders that of the first: {repair: int}."""
+    return {row: steps[0] for row, steps in record["steps"].items()}
 
 
 def _mean_steps(evaluations):

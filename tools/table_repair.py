@@ -9,7 +9,7 @@ import pandas as pd
 
 from datasets import GROUP_NAMES
 from report import metrics
-from report.labels import celeba_label, group_label
+from report.labels import celeba_label, group_label, rule_label
 from tools.recorded import (
     change_text,
     evaluation,
@@ -75,7 +75,9 @@ def headline_table(folder):
 def repair_table(folder):
     """Scores in % on the report set and CelebA's test set, a row a repair.
 
-    Of one training, accuracies have 95 % intervals; of several, their mean and range.
+    Of one training, accuracies have 95 % intervals; of several, their mean and range. Records since
+    there are several rules also have what each row was chosen by, the labels that the repair
+    needs, and calibration errors.
     """
     tables = [_repair_values(name) for name in trainings(folder)]
     values = 100 * pd.DataFrame([table["value"] for table in tables])
@@ -85,14 +87,24 @@ def repair_table(folder):
     else:
         lows, highs = values.min().map(" ({:.1f} to ".format), values.max().map("{:.1f})".format)
         with_range = means + lows + highs
-    rows = []
+    record, rows = evaluation(folder), []
+    has_rules = "rules" in record
+    scores = [*EXTREMES, *AUCS] + ["ECE"] * has_rules
+    celeba = ["CelebA test"] + ["ECE CelebA test"] * has_rules
     for row in rows_of(folder):
         cells = [with_range[row, name] for name in (*GROUP_NAMES, "balanced")]
-        cells += [means[row, name] for name in (*EXTREMES, *AUCS, "CelebA test")]
-        rows.append([repair_label(folder, row), steps_text(folder, row), *cells])
-    columns = map(group_label, [*GROUP_NAMES, "balanced", *EXTREMES, *AUCS])
-    header = ["", "filters (epochs)", *columns, _celeba_column(folder)]
-    return markdown_table(header, rows)
+        cells += [_present(means.get((row, name), "")) for name in (*scores, *celeba)]
+        facts = [rule_label(row), record["labels"][row]] if has_rules else []
+        rows.append([repair_label(folder, row), *facts, steps_text(folder, row), *cells])
+    facts = ["chosen by", "labels"] if has_rules else []
+    column, columns = _celeba_column(folder), [*GROUP_NAMES, "balanced", *scores]
+    shown = [*map(group_label, columns), column] + [f"ECE {column}"] * has_rules
+    return markdown_table(["", *facts, "filters (epochs)", *shown], rows)
+
+
+def _present(text):
+    """A formatted number, "" in place of "nan"."""
+    return "" if text == "nan" else text
 
 
 def _repair_values(folder):
@@ -113,7 +125,9 @@ def change_table(folder):
             continue  # the table of scores has them
         changes = repair_changes(folder, after, before)
         cells = metrics.format_percent(changes.loc[["black women", "balanced", *AUCS]])
-        cells.append(change_text(folder, after, before, "all", "celeba"))
+        unknown = "race_thresholds" in (after, before)  # CelebA's races are
+        celeba = "" if unknown else change_text(folder, after, before, "all", "celeba")
+        cells.append(celeba)
         labels = [repair_label(folder, row) for row in (after, before)]
         rows.append([", against ".join(labels), *cells])
     columns = map(group_label, ["black women", "balanced", *AUCS])

@@ -127,6 +127,7 @@ class Game(choosers.Subject):
     def __init__(self, error=0.0, sign=1, candidates=N):
         self.error, self.sign, self.candidates = error, sign, candidates
         self.players, self.fills = np.arange(N), np.zeros(N)
+        self.begun, self.on_filter = (), None
 
     def value(self, keep):
         keep = keep.astype(float)
@@ -167,6 +168,15 @@ def test_greedy_measures_the_candidates_only():
     values = game.value(choosers.without_each(EVERYONE, best))
     assert first == best[np.argmax(values)]
     assert first != choosers.greedy(Game(error=20.0), 1)[0]
+
+
+def test_greedy_goes_on_where_it_was_interrupted():
+    """With the same filters as in one go, and the order so far is told after each filter."""
+    orders, game = [], Game()
+    whole = choosers.greedy(game, 5).tolist()
+    game.begun, game.on_filter = tuple(whole[:2]), lambda order: orders.append(list(order))
+    assert choosers.greedy(game, 5).tolist() == whole
+    assert orders == [whole[:3], whole[:4], whole]
 
 
 def test_greedy_guess_goes_by_the_guesses():

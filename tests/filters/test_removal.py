@@ -5,12 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from zennit.rules import Epsilon, ZPlus
 
 from datasets import normalise
 from filters.coalitions import Coalitions
 from filters.graph import cut
 from filters.measures import class_margins
-from filters.removal import first_order_changes
+from filters.removal import first_order_changes, relevance_rule
 from tests.networks import IMAGE_SIZE, Odd, naive_logits, seeded
 
 # ----------------------------------------------------------------------------- without
@@ -148,3 +149,77 @@ def test_filters_that_nothing_follows_from_change_nothing(small, classes):
     evaluator.see(normalise(classes.images, "cpu"), torch.zeros(9))
     _, changes = evaluator.first_order(keep, classes.label)
     assert not changes[:, :4].any() and changes[:, 4:].any()
+
+
+# ----------------------------------------------------------------------------- relevance
+
+
+def relevance(evaluator, images, labels):
+    """Relevance of all filters for the margins of images: (B, n_filters)."""
+    n_filters = len(evaluator.layers)
+    evaluator.see(images, torch.zeros(n_filters))
+    with relevance_rule(evaluator.steps):
+        return evaluator.first_order(np.ones(n_filters, dtype=bool), labels)[1]
+
+
+def test_relevance_is_zennits(small, classes):
+    """By ZPlus without biases, and by Epsilon with nearly no epsilon in the head."""
+    images, labels = normalise(classes.images, "cpu"), classes.label
+    result = relevance(Coalitions(small, 16), images, labels)
+    for layer in (small.first, small.second):
+        ZPlus(stabilizer=1e-12, zero_params="bias").copy().register(layer)
+    Epsilon(1e-12).copy().register(small.head)
+    first = torch.relu(small.first(images.requires_grad_()))
+    second = torch.relu(small.second(first))
+    output = small.head(second)
+    logits = output.mean((2, 3)).detach()
+    others = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    sign = torch.nn.functional.one_hot(labels, 3) - torch.nn.functional.one_hot(others, 3)
+    positions = output[0, 0].numel()
+    start = output.detach() * sign[:, :, None, None] / positions
+    gradients = torch.autograd.grad(output, (first, second), start)
+    expected = torch.cat([gradient.sum((2, 3)) for gradient in gradients], 1)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
+    assert (result > 0).any() and (result < 0).any()
+
+
+def test_layers_give_what_they_gave(faces):
+    """With the rule and after it, also where nothing positive comes in; and so do the gradients."""
+    network = seeded(Odd)
+    network.convs[1].bias.data[0], network.convs[1].weight.data[0] = 5.0, -1.0
+    evaluator, images = Coalitions(network, IMAGE_SIZE), normalise(faces.images[:3], "cpu")
+    evaluator.see(images, torch.zeros(17))
+    keep = np.ones(17, dtype=bool)
+    before = evaluator.first_order(keep, faces.label[:3])
+    with relevance_rule(evaluator.steps):
+        during = evaluator.first_order(keep, faces.label[:3])
+    after = evaluator.first_order(keep, faces.label[:3])
+    torch.testing.assert_close(during[0], before[0], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(during[1], before[1])
+    assert torch.equal(after[0], before[0]) and torch.equal(after[1], before[1])
+
+
+class Sum(torch.nn.Module):
+    """Two filters of the first channel, 1 and 3 times it, that a third one and the head add up."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.three = (torch.nn.Conv2d(3, 1, 1, bias=False) for _ in range(2))
+        self.last = torch.nn.Conv2d(1, 1, 1, bias=False)
+        self.head = torch.nn.Linear(1, 2, bias=False)
+        for layer, weight in ((self.one, 1.0), (self.three, 3.0), (self.last, 2.0)):
+            layer.weight.data.zero_()
+            layer.weight.data[0, 0] = weight
+        self.head.weight.data[:, 0] = torch.tensor([0.0, 1.0])
+
+    def forward(self, images):
+        total = torch.relu(self.one(images)) + torch.relu(self.three(images))
+        return self.head(torch.relu(self.last(total)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("label, sign", [(1, 1), (0, -1)])
+def test_relevance_of_a_sum_by_hand(label, sign):
+    """Of a margin of 8, all is the third filter's; the first two have 1 : 3 of it."""
+    images = torch.ones(1, 3, 2, 2)
+    result = relevance(Coalitions(Sum().eval(), 2), images, torch.tensor([label]))
+    torch.testing.assert_close(result, sign * torch.tensor([[2.0, 6.0, 8.0]]))

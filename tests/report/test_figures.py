@@ -25,7 +25,7 @@ def run_of(methods=METHODS, steps=4, seed=0):
         for ending in ("", "+threshold"):
             for step in range(steps):
                 for split, groups in (
-                    ("report", [*GROUP_NAMES, "balanced"]),
+                    ("report", [*GROUP_NAMES, "balanced", "worst"]),
                     ("celeba", ["all"]),
                 ):
                     for group in groups:
@@ -58,6 +58,35 @@ def test_curve_of_several_runs_goes_as_far_as_the_shortest():
     assert steps.tolist() == [0, 1, 2]
     assert mean == pytest.approx(np.mean(values, 0))
     assert (low == np.min(values, 0)).all() and (high == np.max(values, 0)).all()
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_frontier_curves(seeds):
+    """Means over runs along each path; the chosen steps of each run, filled; no line of training"""
+    runs = [run_of(seed=seed) for seed in seeds]
+    methods = [f"{name}{end}" for name in METHODS for end in ("", "+threshold")]
+    chosen = [dict.fromkeys(methods, 1 + seed) for seed in seeds]
+    figure = figures.frontier_curves(runs, chosen, "report", labels={"shapley": "a name"})
+    assert check_readable(figure) == [
+        "a name",
+        "random filters",
+        "greedy removal",
+        "all fine-tuned",
+    ]
+    for axis, end in zip(figure.axes, ("", "+threshold")):
+        curves = []
+        for run in runs:
+            rows = run[run["method"] == f"greedy{end}"].set_index(["split", "group"])["accuracy"]
+            curves.append(100 * np.stack([rows["celeba", "all"], rows["report", "worst"]]))
+        drawn = line(axis, "greedy removal")
+        np.testing.assert_allclose(drawn.get_data(), np.mean(curves, 0))
+        assert drawn.get_linestyle() != "None"
+        assert line(axis, "all fine-tuned").get_linestyle() == "None"
+        point = axis.get_lines()[axis.get_lines().index(drawn) + 1]
+        steps = [curve[:, 1 + seed] for curve, seed in zip(curves, seeds)]
+        np.testing.assert_allclose(np.ravel(point.get_data()), np.mean(steps, 0))
+    assert "worst group" in figure.axes[0].get_ylabel()
+    assert figure.axes[0].get_xlabel() == "accuracy, % (CelebA test set)"
 
 
 def test_repair_curves():

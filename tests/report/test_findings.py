@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from report import findings, labels
+from report import findings, labels, selection
 
 DRAWN = {"fairface": "balanced drawings", "celeba": "unbalanced drawings"}
 
@@ -75,32 +75,56 @@ def test_labels_of_sets():
 
 
 def repair_tables(celeba="CelebA test"):
-    groups = ["black women", "balanced", "AUC black", celeba]
-    rows = [("nothing", 0.0, (0.5, 0.75, 0.8, 0.9)), ("shapley", 2.5, (0.61, 0.77, 0.85, 1.0))]
+    groups = ["black women", "balanced", "worst", "AUC black", celeba]
+    rows = [
+        ("nothing", 0.0, (0.5, 0.75, 0.5, 0.8, 0.9)),
+        ("shapley", 2.5, (0.61, 0.77, 0.6, 0.85, 1.0)),
+        ("finetune+threshold", 3.0, (0.7, 0.8, 0.7, 0.9, 0.95)),
+        ("shapley@worst", 4.0, (0.65, 0.76, 0.65, 0.84, 0.8)),
+        ("race_thresholds", 0.0, (0.55, 0.7, 0.55, np.nan, np.nan)),
+    ]
     tables = []
     for row, steps, values in rows:
         table = pd.DataFrame({"group": groups, "value": values})
         tables.append(table.assign(row=row, steps=steps))
-    change = pd.DataFrame({"group": groups, "change": [0.11, 0.02, 0.05, 0.1]})
+    change = pd.DataFrame({"group": groups, "change": [0.11, 0.02, 0.3, 0.05, 0.1]})
     change = change.assign(ci_low=change["change"] - 0.2, ci_high=change["change"] + 0.01)
     names = ["shapley against threshold", "shapley against nothing", "shapley against greedy"]
     return pd.concat(tables, ignore_index=True), dict.fromkeys(names, change)
 
 
+def record_of(split):
+    """What the lines need of eval.json."""
+    rows = ("nothing", "shapley", "finetune+threshold", "shapley@worst", "race_thresholds")
+    trained = {"finetune+threshold": ["3 epochs at 0.0001"]}
+    return {"told": split, "labels": dict.fromkeys(rows, "gender"), "trained": trained}
+
+
 def test_repair_lines():
-    lines = findings.repair_lines(*repair_tables(), "report")
+    lines = findings.repair_lines(*repair_tables(), record_of("report"))
     change = (
         "Black women +11.0 (-9.0 to +12.0); balanced +2.0 (-18.0 to +3.0); "
         "AUC Black +5.0 (-15.0 to +6.0); CelebA test set +10.0 (-10.0 to +11.0)"
     )
-    assert lines == [
+    words = [" ".join(line.split()) for line in "\n".join(lines).splitlines()]
+    assert words == [
         "Scores in % on the report set of FairFace, and accuracy on the test set of CelebA.",
-        "In brackets: filters removed, or epochs of fine-tuning. Their number, and the shift of",
-        '"... and threshold", were chosen on the choosing set.',
+        "In brackets: filters removed, or what was trained. Their number, and the shift of",
+        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: what',
+        "the repair itself is told of the faces; to choose takes gender and race.",
         "",
-        "                             Black women  balanced  AUC Black  CelebA test set\n"
-        "nothing removed (0)                 50.0      75.0       80.0             90.0\n"
-        "lowest values removed (2.5)         61.0      77.0       85.0            100.0",
+        "labels Black women balanced worst AUC Black CelebA test set",
+        "nothing removed (0) gender 50.0 75.0 50.0 80.0 90.0",
+        "lowest values removed (2.5) gender 61.0 77.0 60.0 85.0 100.0",
+        "all fine-tuned and threshold (3 epochs at 0.0001) gender 70.0 80.0 70.0 90.0 95.0",
+        "thresholds by race (fairlearn) (0) gender 55.0 70.0 55.0",
+        "",
+        "Chosen by each rule: worst group / balanced / accuracy on CelebA, in % (filters, or steps "
+        "of training). The last rule takes no labels of groups.",
+        "",
+        "balanced accuracy worst group CelebA val alone",
+        "lowest values removed 60.0 / 77.0 / 100.0 (2.5) 65.0 / 76.0 / 80.0 (4)",
+        "all fine-tuned and threshold 70.0 / 80.0 / 95.0 (3)",
         "",
         "Changes in points, with 95 % intervals over the images:",
         "",
@@ -110,13 +134,38 @@ def test_repair_lines():
 
 
 def test_repair_lines_of_other_sets():
-    lines = findings.repair_lines(*repair_tables("CelebA val"), "choose", DRAWN)
+    lines = findings.repair_lines(*repair_tables("CelebA val"), record_of("choose"), DRAWN)
     assert lines[0] == (
         "Scores in % on the choosing set of balanced drawings, and accuracy on the val set of "
         "unbalanced drawings."
     )
-    assert "unbalanced drawings val set" in lines[4].splitlines()[0]
+    assert "unbalanced drawings val set" in lines[5].splitlines()[0]
     assert lines[-1].endswith("; unbalanced drawings val set +10.0 (-10.0 to +11.0)")
+
+
+@pytest.mark.parametrize(
+    "row, compares_groups, needs",
+    [
+        ("nothing", True, "none"),
+        ("shapley", False, "gender"),
+        ("shapley+threshold@worst", True, "gender, race"),
+        ("greedy", True, "gender, race"),
+        ("dfr+threshold", False, "gender, race"),
+        ("leace@celeba", False, "race"),
+        ("race_thresholds", False, "gender, race; race of every new face"),
+    ],
+)
+def test_label_needs(row, compares_groups, needs):
+    assert labels.label_needs(row, compares_groups) == needs
+
+
+def test_every_rule_has_a_label():
+    assert list(labels.RULE_LABELS) == list(selection.RULES)
+    rows = {"nothing": "", "race_thresholds": "", "dfr": "balanced accuracy"}
+    rows |= {"dfr@worst": "worst group", "threshold@celeba": "CelebA val alone"}
+    assert {row: labels.rule_label(row) for row in rows} == rows
+    assert labels.method_label("greedy+threshold@worst") == "greedy removal and threshold"
+    assert labels.method_label("threshold@celeba") == "threshold shifted"
 
 
 def test_removal_lines():

@@ -4,15 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from fairlearn.metrics import equalized_odds_difference
+from scipy.special import expit
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
 from datasets import GROUP_NAMES
 from report import metrics
+from report.calibration import BINS, calibration_error
 from tests.report.toy_faces import (
     FLAT,
     GROUP,
     MALE,
     NO_GROUP,
+    SIGN,
     margins_right_in_each,
     right_in_each,
 )
@@ -229,3 +233,44 @@ def test_format_percent():
     ]  # fmt: skip
     change = pd.DataFrame({"change": [-0.02, 0.5], "ci_low": [-0.1, 0.4], "ci_high": [-0.0001, 1]})
     assert metrics.format_percent(change) == ["-2.0 (-10.0 to +0.0)", "+50.0 (+40.0 to +100.0)"]
+
+
+# ----------------------------------------------------------------------------- calibration
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_error_is_scikit_learns(seed):
+    """Its calibration curve of the answers' probabilities, bins weighed by their faces."""
+    rng = np.random.default_rng(seed)
+    margins = 3 * rng.normal(size=200) + SIGN
+    correct = (margins > 0) == (MALE == 1)
+    confidence = expit(abs(margins))
+    right, said = calibration_curve(correct, confidence, n_bins=BINS, strategy="uniform")
+    sizes = np.histogram(confidence, np.linspace(0, 1, BINS + 1))[0]
+    expected = (sizes[sizes > 0] * abs(right - said)).sum() / 200
+    scores = metrics.group_scores(margins, MALE, GROUP, FLAT)
+    assert scores["ECE"] == pytest.approx(expected)
+    scores = metrics.group_scores(margins, MALE, NO_GROUP, FLAT / 4)
+    assert list(scores) == ["all", "ECE all"] and scores["ECE all"] == pytest.approx(expected)
+
+
+def test_calibration_error_by_hand():
+    """Two of four are right where 90 % are promised, and a face of weight 0 does not count."""
+    margins = np.array([1, 1, -1, -1, 9]) * np.log(9)
+    correct = np.array([True, False, True, False, False])
+    weights = np.array([[1, 1, 1, 1, 0], [1, 0, 1, 0, 0], [0, 4, 0, 0, 0]]) / [[4], [2], [4]]
+    errors = calibration_error(margins, correct, weights)
+    assert errors == pytest.approx([0.4, 0.1, 0.9])
+
+
+def test_decisions_have_no_calibration():
+    """Infinite margins are decisions: accuracies as ever, no AUC and no ECE."""
+    margins = margins_right_in_each(50, 40, 30, 10)
+    scores = metrics.group_scores(margins, MALE, GROUP, FLAT)
+    decided = metrics.group_scores(margins * np.inf, MALE, GROUP, FLAT)
+    for name, value in scores.items():
+        unscored = name.startswith(("AUC", "ECE"))
+        assert np.isnan(decided[name]).all() if unscored else decided[name] == value
+    table = metrics.score_table([np.stack([margins * np.inf] * 2)], MALE, GROUP)
+    texts = dict(zip(table["group"], metrics.format_percent(table)))
+    assert texts["AUC black"] == texts["ECE"] == "" and texts["balanced"].startswith("65.0 (")

@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from datasets import GROUP_NAMES, Images
-from report import metrics, repair, selection
+from filters.retraining import Retrained
+from report import following, metrics, repair, selection
 from tests.report.toy_faces import FACES, GROUP, MALE, NO_GROUP, SIGN, right_in_each
 
 CELEBA = Images(torch.zeros(200, 3, 1, 1), torch.from_numpy(MALE), torch.from_numpy(NO_GROUP))
@@ -70,14 +71,14 @@ def male_margins(monkeypatch):
         assert device == KnownEvaluator.device
         return network.weight.item() * (2 * faces.label.numpy() - 1).astype(np.float32)
 
-    monkeypatch.setattr(repair.model, "male_margins", margins)
+    monkeypatch.setattr(following.model, "male_margins", margins)
 
 
 def test_follow_removals():
     order = np.array([3, 0])
     with tqdm(file=io.StringIO()) as bar:
         evaluator, fills = KnownEvaluator(), torch.arange(5.0)
-        by_split = repair.follow_removals(evaluator, fills, order, NUMBERED, bar)
+        by_split = following.follow_removals(evaluator, fills, order, NUMBERED, bar)
         assert evaluator.fills is fills
         assert bar.n == 3 * 3 * 200  # three sets, three steps
     assert list(by_split) == ["choose", "report", "celeba"]
@@ -85,15 +86,25 @@ def test_follow_removals():
         np.testing.assert_allclose(margins, known_margins(order), atol=1e-6)
 
 
+ORDERS = {"shapley": np.array([1, 2]), "greedy": np.array([4])}
+STATES = [{"weight": torch.tensor(float(epoch))} for epoch in (1, 2)]
+RETRAINED = {"finetune": Retrained(["1 epochs", "2 epochs"], STATES)}
+
+
+def follow(state=None, evaluator=None):
+    """The game, and the margins along ORDERS and RETRAINED."""
+    network, device = Scale(), torch.device("cpu")
+    evaluator = evaluator or KnownEvaluator()
+    game = SimpleNamespace(evaluator=evaluator, network=network, device=device)
+    arguments = (game, torch.zeros(5), ORDERS, RETRAINED, NUMBERED, state)
+    return game, following.follow_repairs(*arguments)
+
+
 def test_follow_repairs(male_margins, capsys):
     """Filters go along every order; an epoch follows another from the network as it is."""
-    game = SimpleNamespace(evaluator=KnownEvaluator(), network=Scale(), device=torch.device("cpu"))
-    states = [{"weight": torch.tensor(float(epoch))} for epoch in (1, 2)]
-    orders = {"shapley": np.array([1, 2]), "greedy": np.array([4])}
-    finetuned = {"finetune": states}
-    by_path = repair.follow_repairs(game, torch.zeros(5), orders, finetuned, NUMBERED)
+    game, by_path = follow()
     assert list(by_path) == ["shapley", "greedy", "finetune"]
-    for name, order in orders.items():
+    for name, order in ORDERS.items():
         np.testing.assert_allclose(by_path[name]["report"], known_margins(order), atol=1e-6)
     for margins in by_path["finetune"].values():
         expected = [known_margins([])[0], SIGN, 2 * SIGN]
@@ -103,15 +114,52 @@ def test_follow_repairs(male_margins, capsys):
     assert "\reval.py: 100%|" in bar and " 4200/4200 [" in bar and " images/s]" in bar
 
 
+class Failing(KnownEvaluator):
+    """Fails at the second order."""
+
+    calls = 0
+
+    def logits(self, keep):
+        if not keep[-1, 4]:
+            raise KeyboardInterrupt
+        Failing.calls += 1
+        return super().logits(keep)
+
+
+def test_an_interrupted_run_goes_on(male_margins, tmp_path, capsys):
+    """What was followed is kept, and not followed again; the result is that of one run."""
+    state = following.SavedMargins(str(tmp_path / "state.npz"), {"seed": 0})
+    with pytest.raises(KeyboardInterrupt):
+        follow(state, Failing())
+    assert Failing.calls == 3 and list(state.load()) == ["shapley"]
+    Failing.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        follow(state, Failing())
+    assert Failing.calls == 0
+    capsys.readouterr()
+    _, resumed = follow(state)
+    bar = capsys.readouterr().err
+    assert " 1800/4200 [" in bar and " 4200/4200 [" in bar
+    _, expected = follow()
+    assert list(resumed) == list(expected)
+    for name, by_split in expected.items():
+        for split, margins in by_split.items():
+            np.testing.assert_array_equal(resumed[name][split], margins)
+    other = following.SavedMargins(state.path, {"seed": 1})
+    assert list(state.load()) == list(expected) and other.load() == {}
+
+
 RUN = {"network": "n", "images": "i"}
 
 
 def test_load_finetuned(tmp_path):
     path = str(tmp_path / "finetune.pth")
-    assert repair.load_finetuned(path, RUN) == {}
+    assert following.load_finetuned(path, RUN) == {}
     states = [{"weight": torch.tensor(1.0)}]
-    torch.save({**RUN, "finetune": states}, path)
-    assert repair.load_finetuned(path, RUN) == {"finetune": states}
+    torch.save({**RUN, "finetune": states}, path)  # as before steps had names
+    assert following.load_finetuned(path, RUN) == {"finetune": Retrained(["1 epochs"], states)}
+    torch.save({**RUN, "steps": {"dfr": ["C = 1"]}, "dfr": states}, path)
+    assert following.load_finetuned(path, RUN) == {"dfr": Retrained(["C = 1"], states)}
     for content in (
         {"network": "x", "images": "i", "finetune": states},
         {"network": "n", "images": "x", "finetune": states},
@@ -119,8 +167,8 @@ def test_load_finetuned(tmp_path):
         {**RUN, "finetune": states, "finetune_head": {}},
     ):
         torch.save(content, path)
-        with pytest.raises(repair.InputError) as refusal:
-            repair.load_finetuned(path, RUN)
+        with pytest.raises(following.InputError) as refusal:
+            following.load_finetuned(path, RUN)
         assert str(refusal.value) == (
             f"{path} was made for another network or other images; move it away, and run "
             "finetune.py again or do without"
@@ -130,10 +178,11 @@ def test_load_finetuned(tmp_path):
 # ----------------------------------------------------------------------------- rows of the table
 
 
-def path_of(name, threshold, chosen, n_steps=4):
+def path_of(name, threshold, chosen, rule="balanced", n_steps=4):
     """A path whose margins at step i are i for men and -i for women; in CelebA the opposite."""
-    steps = np.arange(n_steps)[:, None] * SIGN.astype(float) + 0.5 * threshold
-    return selection.RepairPath(name, threshold, {"report": steps, "celeba": -steps}, chosen)
+    steps, shifts = np.arange(n_steps)[:, None] * SIGN.astype(float), np.full(n_steps, 0.5)
+    margins = {"report": steps, "celeba": -steps}
+    return selection.RepairPath(name, threshold, margins, shifts * threshold, chosen, rule)
 
 
 @pytest.fixture
@@ -171,8 +220,24 @@ def test_table_rows(paths):
     for split, sign in (("report", 1), ("celeba", -1)):
         assert rows["random"].stacked(split).tolist() == (sign * np.outer([3, 1], SIGN)).tolist()
         threshold = rows["threshold"].stacked(split)
-        assert threshold.shape == (1, 200) and (threshold == sign * 0.5).all()
+        assert threshold.shape == (1, 200) and (threshold == 0.5).all()
         assert (rows["nothing"].stacked(split) == 0).all()
+
+
+def test_rows_of_another_rule(paths):
+    """They bear its name; the network as it is is there once, and its threshold shift anew."""
+    others = [
+        path_of(name, shifted, 3, "worst")
+        for name in ("shapley", "random 0")
+        for shifted in (False, True)
+    ]
+    rows = {row.name: row.steps for row in repair.table_rows([*paths, *others])}
+    names = [name for name in rows if "@" in name]
+    assert names == ["shapley@worst", "threshold@worst", "shapley+threshold@worst",
+                     "random@worst", "random+threshold@worst"]  # fmt: skip
+    assert rows["shapley@worst"] == [3] and rows["threshold@worst"] == [0]
+    assert rows["nothing"] == [0] and rows["random"] == [3, 1]
+    assert repair.compared_rows(list(rows)) == repair.compared_rows(list(rows)[:7])
 
 
 def test_compared_rows():
@@ -209,19 +274,20 @@ def test_scores_and_changes(split, celeba):
     assert list(dict.fromkeys(table["row"])) == [row.name for row in rows]
     assert table.index.tolist() == list(range(len(table)))
     random = table[table["row"] == "random"]
-    assert random["group"].tolist()[-2:] == ["AUC black", celeba] and len(random) == 11
-    assert (random["steps"] == 1.5).all() and (table["steps"][:11] == 0).all()
+    assert random["group"].tolist()[-4:] == ["AUC black", "ECE", celeba, f"ECE {celeba}"]
+    assert len(random) == 13
+    assert (random["steps"] == 1.5).all() and (table["steps"][:13] == 0).all()
     margins = np.stack(rows[2].margins[split])
     expected = metrics.score_table([margins], MALE, GROUP, 5)
-    pd.testing.assert_frame_equal(random.iloc[:10, :5].reset_index(drop=True), expected)
+    pd.testing.assert_frame_equal(random.iloc[:11, :5].reset_index(drop=True), expected)
     changes = repair.compare_rows(rows, reported)
     names = [f"{a} against {b}" for a, b in repair.compared_rows([row.name for row in rows])]
     assert list(changes) == names
     change = changes["shapley against random"]
     after, before = (np.stack(rows[number].margins["celeba"]) for number in (1, 2))
     expected = metrics.score_changes([before], [after], MALE, NO_GROUP, 5)
-    expected = expected.replace({"group": {"all": celeba}})
-    pd.testing.assert_frame_equal(change.iloc[10:].reset_index(drop=True), expected)
+    expected = expected.replace({"group": {"all": celeba, "ECE all": f"ECE {celeba}"}})
+    pd.testing.assert_frame_equal(change.iloc[11:].reset_index(drop=True), expected)
     assert change["group"].tolist()[0] == "white men"
 
 
@@ -250,8 +316,10 @@ def test_curve_table(paths):
 def evaluate():
     game = SimpleNamespace(evaluator=KnownEvaluator(), network=None, device=torch.device("cpu"))
     orders = {"shapley": np.array([2, 0, 3]), "random 0": np.array([4, 3])}
-    reported = repair.Reported("report", NUMBERED, seed=0)
-    return orders, repair.evaluate_repairs(game, torch.zeros(5), orders, {}, reported)
+    faces = NUMBERED | {"celeba val": NUMBERED["celeba"]}
+    reported = repair.Reported("report", faces, seed=0)
+    margins = following.follow_repairs(game, torch.zeros(5), orders, {}, faces)
+    return orders, repair.evaluate_repairs(margins, orders["shapley"], reported)
 
 
 def test_evaluate_repairs():
@@ -261,11 +329,15 @@ def test_evaluate_repairs():
     assert chosen == 1 and result.removed.tolist() == [2]
     names = [row.name for row in result.rows]
     rows = dict(zip(names, result.rows))
-    assert names == ["nothing", "threshold", "shapley", "shapley+threshold", "random",
-                     "random+threshold"]  # fmt: skip
+    methods = ["shapley", "shapley+threshold", "random", "random+threshold"]
+    assert names[:7] == ["nothing", "threshold", "race_thresholds", *methods]
+    for number, rule in ((7, "worst"), (12, "celeba")):
+        expected = ["shapley", "threshold", *methods[1:]]
+        assert names[number : number + 5] == [f"{name}@{rule}" for name in expected]
+    assert len(names) == 17
     np.testing.assert_allclose(rows["shapley"].stacked("celeba")[0], margins[chosen], atol=1e-6)
     pd.testing.assert_frame_equal(result.table, repair.score_rows(result.rows, result.reported))
-    assert len(result.curves) == 2 * (4 + 3) * (6 + 6 + 1)
+    assert len(result.curves) == 2 * (4 + 3) * (6 + 6 + 1 + 1)  # of the first rule alone
     assert "shapley against random" in result.changes
 
 
@@ -276,9 +348,12 @@ def test_margin_arrays():
     names = [row.name for row in result.rows]
     splits = ("report", "celeba")
     margins = [f"{split}/{name}" for split in splits for name in names]
+    margins.remove("celeba/race_thresholds")  # where no race is known
     labels = [f"{name}/{split}" for name in ("male", "group") for split in splits]
     assert list(arrays) == margins + labels
     for row in result.rows:
+        if row.name == "race_thresholds":
+            continue
         array = arrays[f"celeba/{row.name}"]
         assert array.dtype == np.float32 and array.shape == (len(row.steps), 200)
         np.testing.assert_array_equal(array, row.stacked("celeba").astype(np.float32))

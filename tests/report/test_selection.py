@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from fairlearn.postprocessing import ThresholdOptimizer
+from sklearn.base import BaseEstimator
 
-from datasets import Images
+from datasets import GROUPS, Images
 from report import selection
-from tests.report.toy_faces import FACES, MALE, SIGN, right_in_each
+from tests.report.toy_faces import FACES, GROUP, MALE, SIGN, right_in_each
 
 
 def balanced(margins, shift, faces=FACES):
@@ -81,29 +83,143 @@ def test_choose_step_takes_the_fewest_within_one_standard_error():
     assert selection.choose_step(margins, FACES) == 2
 
 
+def worst(margins, shift, faces=FACES):
+    """Accuracy of the worst group of shifted margins."""
+    right = (margins + shift > 0) == (faces.label.numpy() == 1)
+    return min(right[faces.group.numpy() == index].mean() for index in range(4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_shift_for_the_worst_group(seed):
+    rng = np.random.default_rng(seed)
+    margins = (rng.normal(0, 1, 200) + SIGN + 0.8 * (FACES.group.numpy() > 1)).astype(np.float32)
+    if seed % 2:
+        margins = margins.round(1)
+    accuracy = {shift: worst(margins, shift) for shift in all_shifts(margins)}
+    highest = max(accuracy.values())
+    best = [shift for shift, value in accuracy.items() if value > highest - 1e-9]
+    assert selection.best_shift(margins, FACES, np.min) == min(best, key=abs)
+    assert selection.best_shift(margins, FACES) != min(best, key=abs)
+
+
+def test_best_shift_without_groups():
+    """All faces count alike, whatever is known of them."""
+    margins = np.array([-1.0, 1.0, 2.0, 3.0, 4.0], dtype=np.float32)
+    assert selection.best_shift(margins, few_faces([1, 0, 0, 1, 1], [-1] * 5)) == -2.5
+
+
+def test_the_worst_group_decides():
+    """Steps of equal balanced accuracy, by their worst groups; losses within chance are none."""
+    margins = []
+    for numbers in ((50, 50, 50, 20), (48, 48, 48, 26), (42, 43, 42, 43), (43, 42, 42, 43)):
+        margins.append(np.where(right_in_each(*numbers), SIGN, -SIGN).astype(np.float32))
+    rule = selection.RULES["worst"]
+    assert selection.choose_step(np.stack(margins), FACES, rule) == 2
+    assert selection.choose_step(np.stack(margins), FACES) == 0
+    assert selection.choose_step(np.stack(margins[1::-1]), FACES, rule) == 0
+
+
+def test_standard_errors_of_worst_groups():
+    """Paired in the same group: 20 against 23 of 50, and never a loss but these 3, is more than
+    chance; of two groups, independent, 20 against 23 is not.
+    """
+    group = FACES.group.numpy()
+    same = np.stack([right_in_each(*numbers) for numbers in ((20, 50, 50, 50), (23, 50, 50, 50))])
+    assert selection.fewest_of_worst_group(same, group) == 1
+    other = np.stack([right_in_each(*numbers) for numbers in ((20, 50, 50, 50), (50, 23, 50, 50))])
+    assert selection.fewest_of_worst_group(other, group) == 0
+
+
+CELEBA = FACES._replace(group=torch.full((200,), -1))
+
+
+@pytest.mark.parametrize("name", selection.RULES)
+def test_every_rule_conforms(name):
+    """It takes the first of equal steps, and the step that is right everywhere."""
+    rule, faces = selection.RULES[name], {"choose": FACES, "celeba val": CELEBA}
+    wrong, right = -SIGN.astype(np.float32), SIGN.astype(np.float32)
+    for margins, step in (([wrong, right, right], 1), ([wrong] * 3, 0)):
+        assert selection.choose_step(np.stack(margins), rule.faces_of(faces), rule) == step
+    assert rule.faces_of({"choose": 1, "celeba": 2}) == (2 if name == "celeba" else 1)
+
+
 def test_choose_steps():
-    """Two paths a repair: with margins as they are, and shifted at each step anew."""
+    """Two paths a rule and repair: with margins as they are, and shifted at each step anew."""
     rng = np.random.default_rng(0)
     margins = {}
     for name in ("shapley", "random 0"):
         steps = (rng.normal(0, 1, (3, 200)) + SIGN * [[1], [2], [3]] - 1).astype(np.float32)
         steps[2] = SIGN  # the best shift is 0
-        margins[name] = {"choose": steps, "celeba": steps[:, :7] + 5}
-    paths = selection.choose_steps(margins, {"choose": FACES})
-    assert [(path.name, path.threshold) for path in paths] == [
-        ("shapley", False), ("shapley", True), ("random 0", False), ("random 0", True)
-    ]  # fmt: skip
+        celeba = (rng.normal(0, 1, (3, 200)) + SIGN + 0.5).astype(np.float32)
+        margins[name] = {"choose": steps, "celeba": steps[:, :7] + 5, "celeba val": celeba}
+    faces = {"choose": FACES, "celeba val": CELEBA}
+    paths = selection.choose_steps(margins, faces)
+    expected = [(rule, name, shifted) for rule in ("balanced", "worst", "celeba")
+                for name in ("shapley", "random 0") for shifted in (False, True)]  # fmt: skip
+    assert [(path.rule, path.name, path.threshold) for path in paths] == expected
     for path in paths:
-        steps = margins[path.name]
+        rule, by_split = selection.RULES[path.rule], margins[path.name]
+        split = "celeba val" if path.rule == "celeba" else "choose"
         shifts = np.zeros(3)
         if path.threshold:
-            shifts = np.array([selection.best_shift(step, FACES) for step in steps["choose"]])
-        assert list(path.margins) == ["choose", "celeba"]
-        for split in steps:
-            assert path.margins[split].dtype == np.float64
-            np.testing.assert_array_equal(path.margins[split], steps[split] + shifts[:, None])
-        assert path.chosen_step == selection.choose_step(path.margins["choose"], FACES)
-    assert any((path.margins["choose"] != margins[path.name]["choose"]).any() for path in paths)
+            combine = np.min if path.rule == "worst" else np.mean
+            shifts = [selection.best_shift(step, faces[split], combine) for step in by_split[split]]
+        for step in range(3):
+            for name in by_split:
+                shifted = path.margins_after(step, name)
+                assert shifted.dtype == np.float64
+                np.testing.assert_array_equal(shifted, by_split[name][step] + shifts[step])
+        chosen = by_split[split] + np.array(shifts)[:, None]
+        assert path.chosen_step == selection.choose_step(chosen, faces[split], rule)
+    assert {path.rule: path.chosen_step for path in paths if path.threshold}["celeba"] != 2
+    assert paths[0].chosen_step == 2
+
+
+# ----------------------------------------------------------------------------- thresholds by race
+
+
+def test_thresholds_by_race_are_fairlearns():
+    """Equal odds on the choosing set; of a split without groups there is nothing."""
+    rng = np.random.default_rng(0)
+    shift = np.where(FACES.group.numpy() > 1, 1.5, -0.5)
+    margins = (rng.normal(0, 1, 200) + SIGN + shift).astype(np.float32)
+    faces = {"choose": FACES, "report": FACES, "celeba": CELEBA}
+    by_split = dict.fromkeys(faces, margins)
+    decisions = selection.race_thresholds(by_split, faces, seed=0)
+    assert list(decisions) == ["choose", "report"] and len(decisions["report"]) == selection.DRAWS
+    race, scores = np.array([GROUPS[index][0] for index in GROUP]), margins[:, None].astype(float)
+    optimizer = ThresholdOptimizer(
+        estimator=Identity(),
+        constraints="equalized_odds",
+        objective="balanced_accuracy_score",
+        prefit=True,
+        predict_method="predict",
+    ).fit(scores, MALE, sensitive_features=race)
+    for number, draw in enumerate(decisions["report"]):
+        random_state = np.random.RandomState([0, number])
+        male = optimizer.predict(scores, sensitive_features=race, random_state=random_state)
+        np.testing.assert_array_equal(draw, np.where(male == 1, np.inf, -np.inf))
+    expected = optimizer._pmf_predict(scores, sensitive_features=race)[:, 1]
+    for gender in (0, 1):
+        rates = [expected[(gender == MALE) & (race == name)].mean() for name in set(race)]
+        assert np.ptp(rates) < 0.01
+    assert all(np.isinf(draw).all() for draw in decisions["choose"])
+    again = selection.race_thresholds(by_split, faces, seed=0)
+    np.testing.assert_array_equal(again["report"], decisions["report"])
+
+
+class Identity(BaseEstimator):
+    def fit(self, scores, label):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, scores):
+        return scores[:, 0]
+
+
+# ----------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
@@ -117,5 +233,7 @@ def test_choose_steps():
     ],
 )
 def test_names_of_paths(name, threshold, method, row):
-    path = selection.RepairPath(name, threshold, {}, 0)
+    path = selection.RepairPath(name, threshold, {}, np.zeros(1), 0)
     assert (path.method, path.row) == (method, row)
+    path = selection.RepairPath(name, threshold, {}, np.zeros(1), 0, "celeba")
+    assert (path.method, path.row) == (method, f"{row}@celeba")

@@ -49,11 +49,10 @@ import model
 from filters.game import load_game
 from filters.measures import MEASURES
 from filters.value import fill_values, l2_norms
-from report import figures, findings, repair, responsible
+from report import figures, findings, repair, responsible, selection
 from report.following import SavedMargins, follow_repairs, load_finetuned
 from report.labels import RULE_LABELS, label_needs
 from report.removals import load_rivals, random_orders
-from report.selection import CELEBA_CHOOSING
 from report.values import load_values
 
 # -----------------------------------------------------------------------------
@@ -66,8 +65,6 @@ OPEN_REPORT = True
 BLACK_BOX = ""  # RECORDS_DIR of another network for this task, whose adversaries are tried on this
 EVERY = 10  # for another TASK than faces: filters removed between columns of the printed table
 # -----------------------------------------------------------------------------
-
-STATE = "eval_state.npz"  # of an interrupted run, in RECORDS_DIR
 
 
 @dataclass
@@ -88,7 +85,7 @@ def main():
     facts = records.provenance(constants(), time.time() - started, str(device))
     records.save({f"{RECORDS_DIR}/eval.json": {**facts, **report.record}, **report.files})
     with suppress(FileNotFoundError):
-        os.remove(f"{RECORDS_DIR}/{STATE}")
+        os.remove(f"{RECORDS_DIR}/eval_state.npz")
     print("\n".join(report.lines))
 
 
@@ -216,7 +213,9 @@ def load_faces():
     faces = {}
     for split in ["choose"] + ["report"] * OPEN_REPORT:
         faces[split] = datasets.fairface(DATA_DIR, split, IMAGE_SIZE, FAIRFACE_FRAME)
-    celeba = {"celeba": "test", CELEBA_CHOOSING: "val"} if OPEN_REPORT else {"celeba": "val"}
+    celeba = (
+        {"celeba": "test", selection.CELEBA_CHOOSING: "val"} if OPEN_REPORT else {"celeba": "val"}
+    )
     for name, split in celeba.items():
         faces[name] = datasets.celeba(DATA_DIR, split, IMAGE_SIZE, CELEBA_FRAME)
     return faces
@@ -225,7 +224,7 @@ def load_faces():
 def saved_margins(run, orders, finetuned, faces):
     """Where the margins of the repairs that are done are kept until the record is written."""
     return SavedMargins(
-        f"{RECORDS_DIR}/{STATE}",
+        f"{RECORDS_DIR}/eval_state.npz",
         {
             "run": {name: run[name] for name in ("network", "images", "REMOVAL")},
             "orders": {name: order.tolist() for name, order in orders.items()},

@@ -45,8 +45,6 @@ RIVALS = "l2_norm,mean_activation,first_order,relevance,leave_one_out,greedy_gue
 CANDIDATES = 8  # filters that greedy tries at each step: those with the best guesses
 # -----------------------------------------------------------------------------
 
-STATE = "rivals_state.npz"  # the order of the rival that was interrupted, in RECORDS_DIR
-
 
 def main():
     """Check, load, let each rival choose and save it, print."""
@@ -66,11 +64,9 @@ def main():
 def choose(name, subject, run):
     """The order of a rival, (MAX_REMOVED,) int; one that was interrupted goes on.
 
-    Its settings must be the same.
-
-    Raises InputError.
+    name: str; run: dict, settings that both runs share. Raises InputError.
     """
-    path, settled = f"{RECORDS_DIR}/{STATE}", json.dumps(run | {"rival": name})
+    path, settled = f"{RECORDS_DIR}/rivals_state.npz", json.dumps(run | {"rival": name})
     begun = []
     if os.path.exists(path):
         state = records.load_npz(path, "rivals.py")

@@ -49,8 +49,8 @@ def repair_lines(table, changes, record, set_names=None):
         f"Scores in % on the {FAIRFACE_SPLITS[split]} of {names['fairface']}, and accuracy on the "
         f"{CELEBA_SPLITS[split]} set of {names['celeba']}.",
         "In brackets: filters removed, or what was trained. Their number, and the shift of",
-        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: what',
-        "the repair itself is told of the faces; to choose takes gender and race.",
+        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: those',
+        "that the repair itself needs; to choose takes gender and race.",
         "",
         _repair_table(table, record)
         .rename(columns=printed)
@@ -102,7 +102,7 @@ def _rule_table(table, celeba):
         if rule := rule_label(row):
             scores = [f"{values.loc[row, name]:.1f}" for name in ("worst", "balanced", celeba)]
             cells[rule][method_label(row)] = f"{' / '.join(scores)} ({steps[row]:g})"
-    return pd.DataFrame(cells).to_string()
+    return pd.DataFrame(cells).to_string(na_rep="")
 
 
 def removal_lines(certified, n_negative, k):

@@ -133,10 +133,13 @@ def draw_frontier(axis, runs, chosen, methods, split, labels=None, trained=()):
             axis.plot(celeba, worst, color="0.8", linewidth=0.8, zorder=0, label="random filters")
             continue
         colour = "black" if name == "shapley" else f"C{drawn % 10}"
-        line = "" if name in trained else LINES[drawn % len(LINES)]
-        marker = MARKERS[drawn % len(MARKERS)]
+        marker, line = MARKERS[drawn % len(MARKERS)], LINES[drawn % len(LINES)]
         style = {"color": colour, "marker": marker, "markersize": 4, "markerfacecolor": "none"}
-        axis.plot(celeba, worst, line, linewidth=1, label=method_label(name, names=labels), **style)
+        if name in trained:
+            style |= {"linestyle": "none"}
+        else:
+            style |= {"linestyle": line, "linewidth": 1, "markevery": max(1, len(celeba) // 8)}
+        axis.plot(celeba, worst, label=method_label(name, names=labels), **style)
         points = [_point([run], method, split, step[method]) for run, step in zip(runs, chosen)]
         axis.plot(*np.mean(points, axis=0), color=colour, marker=marker, markersize=10)
         drawn += 1

@@ -71,7 +71,7 @@ def test_interrupted_within_a_rival_it_goes_on_with_the_next_filter(done, monkey
         return np.array(order)
 
     monkeypatch.setitem(rivals.CHOOSERS, "greedy", rival)
-    subject, path = Subject(*[None] * 7), done / "cur_records" / rivals.STATE
+    subject, path = Subject(*[None] * 7), done / "cur_records/rivals_state.npz"
     stop = 2
     for _ in range(2):  # interrupted before any filter, nothing changes
         with pytest.raises(KeyboardInterrupt):

@@ -173,8 +173,8 @@ def test_relevance_is_zennits(small, classes):
     second = torch.relu(small.second(first))
     output = small.head(second)
     logits = output.mean((2, 3)).detach()
-    others = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-    sign = torch.nn.functional.one_hot(labels, 3) - torch.nn.functional.one_hot(others, 3)
+    best_other = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    sign = torch.nn.functional.one_hot(labels, 3) - torch.nn.functional.one_hot(best_other, 3)
     positions = output[0, 0].numel()
     start = output.detach() * sign[:, :, None, None] / positions
     gradients = torch.autograd.grad(output, (first, second), start)

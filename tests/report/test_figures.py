@@ -62,7 +62,7 @@ def test_curve_of_several_runs_goes_as_far_as_the_shortest():
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
 def test_frontier_curves(seeds):
-    """Means over runs along each path; the chosen steps of each run, filled; no line of training"""
+    """Means over runs along each path, and of the chosen steps; no line where steps are apart."""
     runs = [run_of(seed=seed) for seed in seeds]
     methods = [f"{name}{end}" for name in METHODS for end in ("", "+threshold")]
     chosen = [dict.fromkeys(methods, 1 + seed) for seed in seeds]

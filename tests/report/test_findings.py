@@ -110,8 +110,8 @@ def test_repair_lines():
     assert words == [
         "Scores in % on the report set of FairFace, and accuracy on the test set of CelebA.",
         "In brackets: filters removed, or what was trained. Their number, and the shift of",
-        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: what',
-        "the repair itself is told of the faces; to choose takes gender and race.",
+        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: those',
+        "that the repair itself needs; to choose takes gender and race.",
         "",
         "labels Black women balanced worst AUC Black CelebA test set",
         "nothing removed (0) gender 50.0 75.0 50.0 80.0 90.0",

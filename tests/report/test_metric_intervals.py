@@ -42,7 +42,7 @@ def test_intervals_of_one_training():
     margins = margins_right_in_each(50, 40, 30, 10)
     table = by_group(metrics.score_table([margins[None]], MALE, GROUP))
     assert table.columns.tolist() == ["value", "ci_low", "ci_high", "n_images"]
-    assert table["n_images"].tolist() == [50] * 4 + [200] * 6
+    assert table["n_images"].tolist() == [50] * 4 + [200] * 7
     for name, hits in zip(GROUP_NAMES, (50, 40, 30, 10)):
         interval = table.loc[name, ["ci_low", "ci_high"]].tolist()
         assert interval == pytest.approx(metrics.wilson(hits, 50))
@@ -70,10 +70,11 @@ def test_quantiles_of_the_bootstrap():
 
 def test_interval_of_a_set_without_groups():
     table = metrics.score_table([margins_right_in_each(50, 40, 30, 10)[None]], MALE, NO_GROUP)
-    assert table[["group", "n_images"]].values.tolist() == [["all", 200]]
+    assert table[["group", "n_images"]].values.tolist() == [["all", 200], ["ECE all", 200]]
     assert table.loc[0, "value"] == pytest.approx(0.65)
     interval = table.loc[0, ["ci_low", "ci_high"]].tolist()
     assert interval == pytest.approx(metrics.wilson(130, 200))
+    assert table.loc[1, ["ci_low", "ci_high"]].isna().all()  # resampled, it is larger
 
 
 def test_the_seed_is_that_of_the_bootstrap():

@@ -153,14 +153,15 @@ def test_one_standard_error_exactly_is_within():
 def test_scores_by_hand():
     scores = metrics.group_scores(margins_right_in_each(50, 40, 30, 10), MALE, GROUP, FLAT)
     assert list(scores) == [
-        *GROUP_NAMES, "balanced", "worst", "gap", "equalised odds", "AUC white", "AUC black"
+        *GROUP_NAMES, "balanced", "worst", "gap", "equalised odds", "AUC white", "AUC black", "ECE"
     ]  # fmt: skip
     values = [float(value[0]) for value in scores.values()]
     # Of a man and a woman, right and right: 1; one wrong: a tie; both wrong: 0.
     auc = [0.8 + 0.2 / 2, 0.6 * 0.2 + 0.6 * 0.8 / 2 + 0.4 * 0.2 / 2]
-    assert values == pytest.approx([1.0, 0.8, 0.6, 0.2, 0.65, 0.2, 0.8, 0.6, *auc])
+    ece = 1 / (1 + np.exp(-1)) - 0.65  # all margins are 1 or -1
+    assert values == pytest.approx([1.0, 0.8, 0.6, 0.2, 0.65, 0.2, 0.8, 0.6, *auc, ece])
     alone = metrics.group_scores(margins_right_in_each(50, 40, 30, 10), MALE, NO_GROUP, FLAT / 4)
-    assert list(alone) == ["all"] and alone["all"].tolist() == pytest.approx([0.65])
+    assert list(alone) == ["all", "ECE all"] and alone["all"].tolist() == pytest.approx([0.65])
 
 
 def test_a_margin_of_0_is_called_female():

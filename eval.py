@@ -171,7 +171,7 @@ def report_repair(device):
         "runs": runs,
         "report_opened": openings,
         "told": reported.split,
-        "rules": RULE_LABELS,
+        "rules": {rule: text.format(**set_names) for rule, text in RULE_LABELS.items()},
         "labels": needed_labels(result.rows, runs),
         "steps": {row.name: row.steps for row in result.rows},
         "trained": trained_steps(result.rows, finetuned),

@@ -8,7 +8,6 @@ from report.labels import (
     CELEBA_SPLITS,
     FAIRFACE_SPLITS,
     REAL_SETS,
-    RULE_LABELS,
     celeba_label,
     group_label,
     method_label,
@@ -60,7 +59,7 @@ def repair_lines(table, changes, record, set_names=None):
         f"{names['celeba']}, in % (filters, or steps of training). The last rule takes no labels "
         "of groups.",
         "",
-        _rule_table(table, key),
+        _rule_table(table, key, names),
         "",
         "Changes in points, with 95 % intervals over the images:",
         "",
@@ -90,18 +89,18 @@ def _repair_table(table, record):
     return wide.rename(columns=group_label).rename_axis(columns=None)
 
 
-def _rule_table(table, celeba):
+def _rule_table(table, celeba, set_names):
     """Three scores of each repair as each rule chose it, as text: a row a repair, a column a rule.
 
-    celeba: str, the name of the accuracy on CelebA among the table's scores.
+    celeba: str, the name of the accuracy on CelebA among the table's scores. set_names: dict.
     """
     values = 100 * table.pivot_table(index="row", columns="group", values="value", sort=False)
     steps = table.groupby("row")["steps"].first()
-    cells = {rule: {} for rule in RULE_LABELS.values()}
+    cells = {}  # of each rule: {repair: its scores}
     for row in values.index:
-        if rule := rule_label(row):
+        if rule := rule_label(row, set_names):
             scores = [f"{values.loc[row, name]:.1f}" for name in ("worst", "balanced", celeba)]
-            cells[rule][method_label(row)] = f"{' / '.join(scores)} ({steps[row]:g})"
+            cells.setdefault(rule, {})[method_label(row)] = f"{' / '.join(scores)} ({steps[row]:g})"
     return pd.DataFrame(cells).to_string(na_rep="")
 
 

@@ -21,7 +21,7 @@ METHODS = {  # by their names in records; "... and threshold" is added where it 
 RULE_LABELS = {  # what steps and thresholds are chosen by, by their names in report/selection.py
     "balanced": "balanced accuracy",
     "worst": "worst group",
-    "celeba": "CelebA val alone",
+    "celeba": "{celeba} val alone",
 }
 # What a repair itself is told of the faces, beside what its rule needs; others: as their V.
 NEEDS = {
@@ -65,11 +65,14 @@ def label_needs(row, compares_groups):
     return NEEDS.get(name, "gender, race" if compares_groups else "gender")
 
 
-def rule_label(row):
-    """By what a row's step and threshold were chosen, as a table shows it. row: as in records."""
+def rule_label(row, set_names=None):
+    """By what a row's step and threshold were chosen, as a table shows it.
+
+    row: str, as in records. set_names: as from datasets.set_names; None: the real sets.
+    """
     if row in ("nothing", "race_thresholds"):
         return ""
-    return RULE_LABELS[row.partition("@")[2] or "balanced"]
+    return RULE_LABELS[row.partition("@")[2] or "balanced"].format(**(set_names or REAL_SETS))
 
 
 def method_label(method, which="lowest", names=None):

@@ -94,7 +94,7 @@ def repair_table(folder):
     for row in rows_of(folder):
         cells = [with_range[row, name] for name in (*GROUP_NAMES, "balanced")]
         cells += [_present(means.get((row, name), "")) for name in (*scores, *celeba)]
-        facts = [rule_label(row), record["labels"][row]] if has_rules else []
+        facts = [rule_label(row, set_names(folder)), record["labels"][row]] if has_rules else []
         rows.append([repair_label(folder, row), *facts, steps_text(folder, row), *cells])
     facts = ["chosen by", "labels"] if has_rules else []
     column, columns = _celeba_column(folder), [*GROUP_NAMES, "balanced", *scores]

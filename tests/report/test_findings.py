@@ -122,7 +122,7 @@ def test_repair_lines():
         "Chosen by each rule: worst group / balanced / accuracy on CelebA, in % (filters, or steps "
         "of training). The last rule takes no labels of groups.",
         "",
-        "balanced accuracy worst group CelebA val alone",
+        "balanced accuracy worst group",
         "lowest values removed 60.0 / 77.0 / 100.0 (2.5) 65.0 / 76.0 / 80.0 (4)",
         "all fine-tuned and threshold 70.0 / 80.0 / 95.0 (3)",
         "",
@@ -164,6 +164,7 @@ def test_every_rule_has_a_label():
     rows = {"nothing": "", "race_thresholds": "", "dfr": "balanced accuracy"}
     rows |= {"dfr@worst": "worst group", "threshold@celeba": "CelebA val alone"}
     assert {row: labels.rule_label(row) for row in rows} == rows
+    assert labels.rule_label("dfr@celeba", DRAWN) == "unbalanced drawings val alone"
     assert labels.method_label("greedy+threshold@worst") == "greedy removal and threshold"
     assert labels.method_label("threshold@celeba") == "threshold shifted"
 

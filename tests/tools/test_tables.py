@@ -114,6 +114,38 @@ def test_overview_shows_means_and_ranges(tmp_path):
 # ----------------------------------------------------------------------------- made-up records
 
 
+def test_repair_table_names_rules_labels_and_steps(tmp_path):
+    """Of two trainings: a row a rule, the chosen step of each, and no score that there is not."""
+    for name, shift in ((".", 0), ("seed_1", 0.1)):
+        scores = {"nothing": 0.5, "dfr": 0.75, "dfr@worst": 0.7, "race_thresholds": 0.6}
+        record = repairs({row: score + shift for row, score in scores.items()})
+        for row in list(record["table"]):
+            if row["group"] in ("balanced", "CelebA test"):
+                ending = " CelebA test" * (row["group"] == "CelebA test")
+                record["table"].append(row | {"group": f"ECE{ending}", "value": 0.02})
+        kept = []
+        for row in record["table"]:
+            if row["row"] == "race_thresholds" and "CelebA" in row["group"]:
+                continue
+            unscored = row["row"] == "race_thresholds" and row["group"][:3] in ("AUC", "ECE")
+            kept.append(row | {"value": None} if unscored else row)
+        trained = {"dfr": [f"C = {0.3 + shift:g}"], "dfr@worst": ["as it was"]}
+        rules = {"rules": {}, "trained": trained, "labels": dict.fromkeys(scores, "gender, race")}
+        save_json(tmp_path / name / "eval.json", record | rules | {"table": kept})
+    header, _, nothing, dfr, worst, thresholds = repair_table(str(tmp_path)).splitlines()
+    assert header.startswith("|  | chosen by | labels | filters (epochs) | White men |")
+    assert header.endswith("| AUC Black | ECE | CelebA test set | ECE CelebA test set |")
+    assert nothing.startswith("| nothing removed |  | gender, race | 3 | 55.0 (50.0 to 60.0) |")
+    assert dfr.startswith(
+        "| last layer retrained (DFR) | balanced accuracy | gender, race | C = 0.3 / "
+    )
+    assert worst.startswith(
+        "| last layer retrained (DFR) | worst group | gender, race | as it was /"
+    )
+    assert dfr.endswith(" | 80.0 | 80.0 | 2.0 | 80.0 | 2.0 |")
+    assert thresholds.endswith("| 65.0 | 65.0 | 65.0 |  |  |  |  |  |")
+
+
 def test_repair_table_of_one_training_has_intervals(tmp_path):
     save_json(tmp_path / "eval.json", repairs({"nothing": 0.5, "shapley": 0.75}))
     lines = repair_table(str(tmp_path)).splitlines()

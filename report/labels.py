@@ -30,6 +30,7 @@ NEEDS = {
     "random": "none",
     "l2_norm": "none",
     "mean_activation": "none",
+    "relevance": "gender",
     "finetune": "gender",
     "finetune_head": "gender",
     "dfr": "gender, race",

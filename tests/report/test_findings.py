@@ -150,6 +150,7 @@ def test_repair_lines_of_other_sets():
         ("shapley", False, "gender"),
         ("shapley+threshold@worst", True, "gender, race"),
         ("greedy", True, "gender, race"),
+        ("relevance", True, "gender"),
         ("dfr+threshold", False, "gender, race"),
         ("leace@celeba", False, "race"),
         ("race_thresholds", False, "gender, race; race of every new face"),

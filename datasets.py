@@ -15,6 +15,7 @@ Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data
              training also mnist_5k.csv.gz
     fmnist   FashionMNIST in fmnist/, in files of the same names
     digits   the digits in scikit-learn; no files
+    cifar10  CIFAR-10 as cifar10/{train,test}/CLASS/*.jpg (or .png)
     folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be
              missing, then val/ is halved; or CLASS/*.jpg, then each class is halved
     adult    adult/adult.data, adult/adult.test (UCI Adult): a table, which income.py reads
@@ -61,7 +62,7 @@ from readers.faces import (  # noqa: F401 (the scripts take them from here)
     fairface,
     fairface_table,
 )
-from readers.folders import folder, folder_classes, folder_parts
+from readers.folders import cifar10, cifar10_classes, folder, folder_classes, folder_parts
 from readers.images import (  # noqa: F401
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -139,6 +140,7 @@ LOADERS = {  # task -> DataSet
     "mnist": DataSet(mnist, digit_classes, mirrors=False),
     "fmnist": DataSet(fmnist, clothes_classes),
     "digits": DataSet(small_digits, digit_classes, mirrors=False),
+    "cifar10": DataSet(cifar10, cifar10_classes),
     "folder": DataSet(
         folder,
         folder_classes,

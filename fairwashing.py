@@ -8,8 +8,8 @@ onto the tangent space of the data (TSP), and student, teacher and target are co
 without the projection. THROUGH_TSP adds students of an attacker who knows of the defence and trains
 through it. projectors.py computes tangent spaces beforehand; otherwise they are computed here.
 
-TASK: digits (scikit-learn's, no files needed), mnist, fmnist, folder, celeba, faces (a student
-then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
+TASK: digits (scikit-learn's, no files needed), mnist, fmnist, cifar10, folder, celeba, faces (a
+student then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
 curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the same command goes
 on from the last epoch.
 """
@@ -33,21 +33,20 @@ from explain.images import load_inputs
 from explain.scores import pcc, ssim
 from explain.student import (
     MAP_LOSSES,
-    OPTIMIZERS,
     OUTPUT_LOSSES,
     Aim,
-    Recipe,
     build_convnet,
     train_student,
     train_teacher,
 )
 from explain.tangent import fit_tangent
 from explain.tangent_files import open_tangents
+from explain.training import OPTIMIZERS, Recipe
 from report import fairwashing, fairwashing_figures, fairwashing_text
 
 # -----------------------------------------------------------------------------
-TASK = "digits"  # the images: digits (in scikit-learn), mnist, fmnist, folder, celeba, faces
-IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28
+TASK = "digits"  # digits (in scikit-learn), mnist, fmnist, cifar10, folder, celeba, faces
+IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28, cifar10 32
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
 TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed

@@ -9,7 +9,7 @@ import torch
 
 import datasets
 
-OWN_SIZE = {"digits": 28, "mnist": 28, "fmnist": 28}  # task -> pixels of an image
+OWN_SIZE = {"digits": 28, "mnist": 28, "fmnist": 28, "cifar10": 32}  # task -> pixels of an image
 
 
 @dataclass

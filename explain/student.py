@@ -9,19 +9,14 @@ h and the target h* (Anders et al. 2020):
     M: squared, the sum over pixels of (h - h*)^2, as published; absolute, 1/2 the sum of |h - h*|
 """
 
-import math
-from dataclasses import asdict, dataclass, field
-
-from common import records
-from common.settings import InputError
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss
-from tqdm import tqdm
 
-import model
 from explain.heatmaps import set_activations
+from explain.training import minimise
 
 OUTPUT_LOSSES = {
     "mse": lambda logits, wanted: mse_loss(logits.softmax(1), wanted),
@@ -30,10 +25,6 @@ OUTPUT_LOSSES = {
 MAP_LOSSES = {
     "squared": lambda maps, target: ((maps - target) ** 2).sum((1, 2)).mean(),
     "absolute": lambda maps, target: (maps - target).abs().sum((1, 2)).mean() / 2,
-}
-OPTIMIZERS = {
-    "adam": lambda parameters, rate: torch.optim.Adam(parameters, rate, fused=True),
-    "sgd": lambda parameters, rate: torch.optim.SGD(parameters, rate, momentum=0.9),
 }
 
 
@@ -53,28 +44,6 @@ def build_convnet(channels, size, classes):
     layers += [nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
     layers += [nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. What a saved training must share to be gone on with, but epochs.
-
-    Attributes:
-        seed: int, of the order of the images, and of a teacher's first weights.
-        epochs: int, passes over the training images.
-        batch_size: int, images a step.
-        learning_rate: float, the highest.
-        optimizer: str, a key of OPTIMIZERS.
-        schedule: str, of the learning rate: cycle, constant, or epochs after which it is divided
-            by ten, with commas between.
-    """
-
-    seed: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: str = "adam"
-    schedule: str = "cycle"
 
 
 @dataclass
@@ -142,7 +111,7 @@ def train_teacher(network, inputs, label, recipe, path, run, bar=""):
     def loss_of(batch, generator):
         return (cross_entropy(network(inputs[batch]), label[batch]),)
 
-    curve = _train(network, len(label), loss_of, recipe, path, run, bar, ("loss",))
+    curve = minimise(network, len(label), loss_of, recipe, path, run, bar, ("loss",))
     return network, curve
 
 
@@ -176,77 +145,5 @@ def train_student(network, inputs, aim, recipe, path, bar="", validate=None, int
         return row
 
     names = ("loss", "output_loss", "map_loss")
-    curve = _train(network, len(inputs), loss_of, recipe, path, aim.run, bar, names, checked)
+    curve = minimise(network, len(inputs), loss_of, recipe, path, aim.run, bar, names, checked)
     return set_activations(network).eval(), curve
-
-
-def _train(network, n, loss_of, recipe, path, run, bar, names, validate=None):
-    """Minimise a loss, saving all after each epoch. Returns the curve, a list of dicts.
-
-    loss_of(rows, generator) -> scalars, the first of which is minimised; names: of them.
-    """
-    run = run | {key: value for key, value in asdict(recipe).items() if key != "epochs"}
-    steps = recipe.epochs * math.ceil(n / recipe.batch_size)
-    if recipe.schedule == "cycle":
-        run["epochs"] = recipe.epochs  # which the learning rate of each epoch depends on
-    parameters = list(network.parameters())
-    optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe.learning_rate)
-    curve = _load(path, run, network, optimizer)
-    while len(curve) < recipe.epochs:
-        epoch = len(curve)
-        generator = torch.Generator().manual_seed(100_000 * recipe.seed + epoch)
-        order = torch.randperm(n, generator=generator).split(recipe.batch_size)
-        sums = torch.zeros(len(names))
-        text = f"{bar}, epoch {epoch + 1} of {recipe.epochs}"
-        for number, batch in enumerate(tqdm(order, text, unit=" batches", leave=False)):
-            rate = rate_at(recipe, epoch * len(order) + number, steps, epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            losses = loss_of(batch, generator)
-            _check(losses[0], bar)
-            optimizer.zero_grad()
-            losses[0].backward(inputs=parameters)  # not by the images
-            optimizer.step()
-            sums += torch.stack(losses).detach() * len(batch)
-        row = dict(zip(names, (sums / n).tolist()))
-        curve.append(row | (validate(epoch) if validate else {}))
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-        records.save({path: {"run": run, "curve": curve} | state})
-    network.eval()
-    return curve
-
-
-def rate_at(recipe, step, steps, epoch):
-    """The learning rate of a step (from 0, of `steps`) in an epoch (from 0).
-
-    cycle: from 1/25 of the highest up to it in the first 30 % of the steps, and down to 0, along
-    cosines (Smith & Topin 2019).
-    """
-    highest = recipe.learning_rate
-    if recipe.schedule == "constant":
-        return highest
-    if recipe.schedule != "cycle":
-        passed = [int(part) <= epoch for part in recipe.schedule.split(",")]
-        return highest * 0.1 ** sum(passed)
-    rise = max(1, 0.3 * steps)
-    if step < rise:
-        return highest * (0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2)
-    return highest * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
-
-
-def _load(path, run, network, optimizer):
-    """Fill a network and its optimizer from a saved state, if there is one: its curve, or []."""
-    state = model.load_state(path, run)
-    if state is None:
-        return []
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["curve"]
-
-
-def _check(loss, bar):
-    if not math.isfinite(loss.item()):
-        raise InputError(
-            f"{bar}: the loss is not finite; nothing is written of this epoch; give a lower "
-            "--LEARNING_RATE"
-        )

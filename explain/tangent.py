@@ -16,9 +16,24 @@ from tqdm import tqdm
 SMALLEST = 1e-5  # singular values below this share of the largest are rounding errors: 0
 
 
+class Factored:
+    """Tangent spaces with V = X^T A. A subclass has `matrix`, (N, k, d), and `differences`, X."""
+
+    def basis(self, rows):
+        """V above, (B, D, d), of the inputs at `rows`."""
+        return self.differences(rows).mT @ self.matrix[rows]
+
+    def project(self, rows, values):
+        """P at each row, times values of any shape (B, ...) that holds D numbers a row."""
+        differences, matrix = self.differences(rows), self.matrix[rows]
+        column = values.flatten(1)[:, :, None]  # (B, D, 1)
+        inner = matrix @ (matrix.mT @ (differences @ column))  # (B, k, 1)
+        return (differences.mT @ inner).reshape(values.shape)
+
+
 @dataclass
-class Tangent:
-    """The tangent spaces at N inputs.
+class Tangent(Factored):
+    """The tangent spaces at N inputs, from neighbours.
 
     Attributes:
         neighbours: (N, k) int, rows of `pool`.
@@ -39,17 +54,6 @@ class Tangent:
         near = self.pool[self.neighbours[rows].long()]
         centre = near.mean(1, keepdim=True) if self.centres is None else self.centres[rows][:, None]
         return near - centre
-
-    def basis(self, rows):
-        """V above, (B, D, d), of the inputs at `rows`."""
-        return self.differences(rows).mT @ self.matrix[rows]
-
-    def project(self, rows, values):
-        """P at each row, times values of any shape (B, ...) that holds D numbers a row."""
-        differences, matrix = self.differences(rows), self.matrix[rows]
-        column = values.flatten(1)[:, :, None]  # (B, D, 1)
-        inner = matrix @ (matrix.mT @ (differences @ column))  # (B, k, 1)
-        return (differences.mT @ inner).reshape(values.shape)
 
 
 @dataclass

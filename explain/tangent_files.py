@@ -56,7 +56,8 @@ def add_class(path, part, number, rows, tangent, layout, facts, is_new=False):
         part: str, "test" or "train".
         number: int, the class.
         rows: (n,) int tensor, its rows.
-        tangent: Tangent of all N images of the part; those at `rows` are written.
+        tangent: Tangent, or Decoded with the layout "original", of all N images of the part; those
+            at `rows` are written.
         layout: str, one of LAYOUTS.
         facts: what all groups of the file share, a dict of str and int.
         is_new: bool, whether a file that is there is left out.
@@ -74,9 +75,9 @@ def add_class(path, part, number, rows, tangent, layout, facts, is_new=False):
 def _fill(group, rows, tangent, layout, batch_size=256):
     """Write rows into the data sets of a group, which are made if they are missing."""
     n, k, d = tangent.matrix.shape
-    size = tangent.pool.shape[1]
     shapes = {"s": ((n, d), "f4")}
     if layout == "original":
+        size = tangent.basis(rows[:1]).shape[1]
         shapes["v"] = ((n, size, d), "f4")
     else:
         shapes |= {"neighbours": ((n, k), "i4"), "matrix": ((n, k, d), "f4")}

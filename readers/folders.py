@@ -21,10 +21,11 @@ NO_CLASSES = {"image", "images", "img", "imgs", "jpegimages", "data", "dataset",
 NO_CLASSES |= {"unlabeled", "unlabelled", "unlabeled_images", "unlabelled_images"}
 
 
-def folder(data_dir, purpose, image_size):
+def folder(data_dir, purpose, image_size, crop=CROP):
     """A folder of images as Images, for "train", "values" or "report".
 
     folder_parts says which images are for what. Halves depend on what the files hold alone.
+    crop: side of the centred square that is used, as a share of an image's shorter side.
 
     Raises:
         InputError: the folder has no such part, or its parts do not fit each other.
@@ -58,8 +59,18 @@ def folder(data_dir, purpose, image_size):
                 "halved; add others, or take the folder away"
             )
         paths, labels = paths[rows], labels[rows]
-    images = decode_images(f"folder-{purpose}", paths.tolist(), image_size, CROP)
+    images = decode_images(f"folder-{purpose}", paths.tolist(), image_size, crop)
     return without_groups(images, labels)
+
+
+def cifar10(data_dir, purpose, image_size):
+    """CIFAR-10's images, as a folder; nothing is cut off. Raises InputError."""
+    return folder(os.path.join(data_dir, "cifar10"), purpose, image_size, 1.0)
+
+
+def cifar10_classes(data_dir):
+    """Names of CIFAR-10's classes by label. Raises InputError."""
+    return folder_classes(os.path.join(data_dir, "cifar10"))
 
 
 def folder_parts(data_dir):

@@ -11,7 +11,12 @@ METHOD_LABELS = {
     "lrp": "LRP",
 }
 TASKS = {"digits": "scikit-learn's digits", "mnist": "MNIST", "fmnist": "FashionMNIST"}
-TASKS |= {"folder": "a folder of images", "celeba": "CelebA", "faces": "FairFace"}
+TASKS |= {
+    "cifar10": "CIFAR-10",
+    "folder": "a folder of images",
+    "celeba": "CelebA",
+    "faces": "FairFace",
+}
 EXPLAINED = """
 Heat-maps: mean over images, and over trainings with their range
   raw: as they are; TSP: projected onto the tangent space of the data

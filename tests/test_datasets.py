@@ -91,6 +91,7 @@ WRITERS = {  # task -> function(folder) that writes the smallest such data set
     "celeba": write_celeba,
     "mnist": write_mnist,
     "fmnist": lambda root: write_mnist(root, "fmnist"),
+    "cifar10": lambda root: write_folder(root / "cifar10"),
     "folder": write_folder,
 }
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explain.scores import SCORES
-from report.fairwashing import COLUMNS, KNOWING, PLAIN, over_seeds
+from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, over_seeds
 from tests.conftest import run_script
 
 RECORDS = "records/fairwashing"
@@ -141,6 +141,30 @@ def test_projectors_in_the_layout_of_the_original(study, script):
     pd.testing.assert_frame_equal(tables_of(study)[0], kept, atol=1e-4)
 
 
+def test_projectors_by_auto_encoders(study, script):
+    """Of two classes, then of all; the students are there already."""
+    options = ["--KIND=ae", "--LAYOUT=original", "--EPOCHS=2"]
+    for targets in ("--TARGETS=0,3", "--TARGETS="):
+        status, error = script("projectors.py", *options, targets, cwd=study)
+        assert status == 0, error
+        path = study / "records/projectors/digits_ae.h5"
+        with h5py.File(path) as file:
+            zero = (file["test/s"][:] == 0).all(1)
+            assert zero.any() == (targets == "--TARGETS=0,3") and not zero.all()
+    with h5py.File(path) as file:
+        basis = torch.from_numpy(file["test/v"][:20])
+    torch.testing.assert_close(basis.mT @ basis, torch.eye(4).expand(20, 4, 4), rtol=0, atol=1e-3)
+    before = tables_of(study)[0]
+    options = ["--PROJECTORS=records/projectors/digits_ae.h5", "--THROUGH_TSP=0"]
+    status, error = script("fairwashing.py", *options, cwd=study)
+    assert status == 0, error
+    kept = before[before["attacker"] == PLAIN].reset_index(drop=True)
+    after = tables_of(study)[0]
+    is_raw = after["maps"] != PROJECTED
+    pd.testing.assert_frame_equal(after[is_raw], kept[is_raw])
+    assert (after["mean"] != kept["mean"])[~is_raw & (after["measure"] == "pcc")].all()
+
+
 def test_a_teacher_of_ones_own(study, script):
     path = study / RECORDS / "networks/teacher_seed_0.pth"
     torch.save(torch.load(path)["network"], study / "mine.pth")
@@ -196,7 +220,8 @@ def test_a_record_with_other_settings(study, stops, case):
     stops("fairwashing.py", f"--{case}", cwd=study, words=words)
 
 
-WRONG_PROJECTORS = "TASK=adult DIMENSIONS=0 NEIGHBOURS=4 NEIGHBOURS=99 LAYOUT=x TARGETS=10"
+WRONG_PROJECTORS = "TASK=adult DIMENSIONS=0 NEIGHBOURS=4 NEIGHBOURS=99 LAYOUT=x TARGETS=10 KIND=x "
+WRONG_PROJECTORS += "KIND=ae EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0"
 
 
 @pytest.mark.parametrize("case", WRONG_PROJECTORS.split())

@@ -11,13 +11,12 @@ from explain.student import (
     MAP_LOSSES,
     OUTPUT_LOSSES,
     Aim,
-    Recipe,
     build_convnet,
-    rate_at,
     train_student,
     train_teacher,
 )
 from explain.tangent import fit_tangent
+from explain.training import Recipe, rate_at
 
 SIZE = 16
 

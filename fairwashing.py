@@ -27,6 +27,7 @@ import torch
 import datasets
 import model
 from drawings.targets import load_target
+from explain.defences import DEFENCES as OTHER_DEFENCES
 from explain.heatmaps import METHODS as EXPLANATIONS
 from explain.heatmaps import Explainer, set_activations
 from explain.images import load_inputs
@@ -74,6 +75,7 @@ NEIGHBOURS = 32  # k, training images of the same class
 DIMENSIONS = 16  # d, singular vectors
 STRICT = False  # True: tangent planes run through the image, not through its neighbours' mean
 # the report
+DEFENCES = ""  # beside TSP, with commas between: smooth, ensemble, randomised; "": none
 EVALUATED = 1000  # images of the report set at most, drawn at random
 SHOWN = 2  # images of the figure
 OPEN_REPORT = True  # False: results are of the validation images
@@ -106,6 +108,9 @@ def check_constants():
     settings.require(
         "TASK", TASK, TASK in datasets.LOADERS, f"one of {', '.join(datasets.LOADERS)}"
     )
+    listed = f"of {', '.join(OTHER_DEFENCES)}, with commas between"
+    known = set(split_names(DEFENCES)) <= OTHER_DEFENCES.keys()
+    settings.require("DEFENCES", DEFENCES, known, listed)
     at_least_one = {"SEEDS": SEEDS, "TEACHER_EPOCHS": TEACHER_EPOCHS, "BATCH_SIZE": BATCH_SIZE}
     at_least_one |= {"VALIDATION_INTERVAL": VALIDATION_INTERVAL, "DIMENSIONS": DIMENSIONS}
     for name, value in (at_least_one | {"SHOWN": SHOWN}).items():
@@ -128,6 +133,11 @@ def check_constants():
     ):
         settings.require(name, value, condition, rule)
     return list(dict.fromkeys(methods))
+
+
+def split_names(text):
+    """Names with commas between, a list of str, each once; "" gives none."""
+    return list(dict.fromkeys(text.split(","))) if text else []
 
 
 def _is_schedule():
@@ -281,7 +291,12 @@ def evaluate(sets, students, target, tangents):
                 explained[name] = teachers[method, seed]
                 continue
             explained[name] = fairwashing.explain_images(
-                set_activations(part), explainer, inputs, tangent, f"{bar}, {name}"
+                set_activations(part),
+                explainer,
+                inputs,
+                tangent,
+                f"{bar}, {name}",
+                defences=split_names(DEFENCES),
             )
         teachers[method, seed] = explained["teacher"]
         pair = (explained["student"], explained["teacher"])

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from explain.defences import DEFENCES
 from explain.heatmaps import normalise_map
 from explain.scores import SCORES
 from report.metrics import Z, wilson
@@ -42,15 +43,15 @@ class Explained:
 
     Attributes:
         outputs: (N, classes) float32 array, softmax.
-        maps: {RAW or PROJECTED: (N, H, W) float32 array}.
+        maps: {RAW, PROJECTED or a key of DEFENCES: (N, H, W) float32 array}.
     """
 
     outputs: np.ndarray
     maps: dict
 
 
-def explain_images(network, explainer, inputs, tangent, bar="", batch_size=125):
-    """Answers and heat-maps, raw and projected: Explained.
+def explain_images(network, explainer, inputs, tangent, bar="", batch_size=125, defences=()):
+    """Answers and heat-maps, raw, projected and of other defences: Explained.
 
     Args:
         network: nn.Module in eval mode.
@@ -59,8 +60,9 @@ def explain_images(network, explainer, inputs, tangent, bar="", batch_size=125):
         tangent: explain.tangent.Tangent or Basis of these inputs.
         bar: str, text of the progress bar; "" for none.
         batch_size: int, images at once.
+        defences: keys of DEFENCES, a sequence of str.
     """
-    outputs, maps = [], {RAW: [], PROJECTED: []}
+    outputs, maps = [], {name: [] for name in (RAW, PROJECTED, *defences)}
     parts = torch.arange(len(inputs)).split(batch_size)
     for rows in tqdm(parts, bar, unit=" batches", leave=False, disable=not bar):
 
@@ -70,6 +72,8 @@ def explain_images(network, explainer, inputs, tangent, bar="", batch_size=125):
         for name, function in ((RAW, None), (PROJECTED, project)):
             heatmaps, logits = explainer.heatmap(network, inputs[rows], function)
             maps[name].append(heatmaps)
+        for name in defences:
+            maps[name].append(DEFENCES[name](explainer, network, inputs[rows], 0).detach())
         outputs.append(logits.detach().softmax(1))
     joined = {name: torch.cat(part).numpy() for name, part in maps.items()}
     return Explained(torch.cat(outputs).numpy(), joined)
@@ -91,8 +95,10 @@ def project_target(target, tangent, n, shape, batch_size=125):
 def score_table(student, teacher, label, target, projected_target):
     """All scores of one student, a DataFrame with COLUMNS from "network" on.
 
-    network: student, teacher, or target (the target projected); maps: raw, projected, or outputs.
-    reference: what is compared with: target, teacher (its maps of the same kind) or label.
+    network: student, teacher, or target (the target projected); maps: outputs, raw, projected, or a
+    key of explain.defences.DEFENCES.
+    reference: what is compared with: target, teacher (its maps of the same kind), label, or, of the
+    maps of a randomised network, own (the network's raw ones).
     measure: of maps those of explain.scores.SCORES (mass: the share of relevance where the target
     is); of outputs accuracy, agreement (the share of images that get the teacher's class) and mse
     (the mean squared difference of softmax outputs). Intervals of 95 % over images: Wilson's of
@@ -113,13 +119,16 @@ def score_table(student, teacher, label, target, projected_target):
     rows.append(("student", "outputs", "teacher", "agreement", *_share(agrees)))
     error = ((student.outputs - teacher.outputs) ** 2).mean(1)
     rows.append(("student", "outputs", "teacher", "mse", *_mean(error)))
-    for maps in (RAW, PROJECTED):
+    for maps in student.maps:
         compared = [
             (name, part.maps[maps], "target", target) for name, part in _named(student, teacher)
         ]
         compared.append(("student", student.maps[maps], "teacher", teacher.maps[maps]))
         if maps == PROJECTED:
             compared.append(("target", projected_target, "target", target))
+        if maps == "randomised":
+            for name, part in _named(student, teacher):
+                compared.append((name, part.maps[maps], "own", part.maps[RAW]))
         for name, heatmaps, reference, other in compared:
             for measure, score in SCORES.items():
                 if measure != "mass" or reference == "target":

@@ -17,11 +17,13 @@ TASKS |= {
     "celeba": "CelebA",
     "faces": "FairFace",
 }
+MAPS = {RAW: "raw", PROJECTED: "TSP", "smooth": "SmoothGrad", "ensemble": "mean of four methods"}
+MAPS |= {"randomised": "last layer drawn anew"}
 EXPLAINED = """
 Heat-maps: mean over images, and over trainings with their range
   raw: as they are; TSP: projected onto the tangent space of the data
   SSIM, PCC: likeness with the target (teacher's: what an honest map has by chance)
-  teacher's map: PCC of the student's map with that of the teacher, both raw or both projected"""
+  teacher's map: PCC of the student's map with that of the teacher, both of the same kind"""
 
 
 def mean_text(row, factor=1, digits=2):
@@ -40,6 +42,12 @@ def students_of(table):
     """The pairs (method, attacker) of a table from over_seeds, plain attackers first."""
     pairs = list(dict.fromkeys(zip(*(table.index.get_level_values(n) for n in (0, 1)))))
     return sorted(pairs, key=lambda pair: pair[1] != PLAIN)
+
+
+def maps_of(part):
+    """Names of the kinds of maps of a student, {maps: name}. part: its rows of such a table."""
+    present = set(part.index.get_level_values("maps"))
+    return {maps: label for maps, label in MAPS.items() if maps in present}
 
 
 def output_frame(table):
@@ -62,11 +70,11 @@ def output_frame(table):
 
 
 def map_frame(table, measures=("ssim", "pcc")):
-    """Likeness of heat-maps, raw and projected, as texts: one row a student and kind of map."""
+    """Likeness of heat-maps as texts: one row a student and kind of map."""
     rows = []
     for student in students_of(table):
         part = table.loc[student]
-        for maps, label in ((RAW, "raw"), (PROJECTED, "TSP")):
+        for maps, label in maps_of(part).items():
             row = {"student": method_name(*student), "maps": label}
             for measure in measures:
                 row[measure.upper()] = mean_text(part.loc["student", maps, "target", measure])

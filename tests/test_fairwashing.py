@@ -165,6 +165,26 @@ def test_projectors_by_auto_encoders(study, script):
     assert (after["mean"] != kept["mean"])[~is_raw & (after["measure"] == "pcc")].all()
 
 
+def test_other_defences(study, script):
+    """Their rows come beside the others, which stay; the students are there already."""
+    before = tables_of(study)[0]
+    options = ["--DEFENCES=smooth,ensemble,randomised", "--METHODS=grad"]
+    status, error = script("fairwashing.py", *options, cwd=study)
+    assert status == 0, error
+    after = tables_of(study)[0]
+    others = after["maps"].isin(["smooth", "ensemble", "randomised"])
+    kept = before[before["method"] == "grad"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(after[~others].reset_index(drop=True), kept)
+    own = after[after["reference"] == "own"]
+    assert set(own["maps"]) == {"randomised"} and set(own["network"]) == {"student", "teacher"}
+    keys = ["attacker", "maps", "network", "reference", "measure"]
+    means = after.set_index(keys)["mean"].sort_index()
+    values = [
+        means[PLAIN, maps, "student", "teacher", "pcc"] for maps in after["maps"].unique()[1:]
+    ]
+    assert len(set(values)) == 5 and all(-1 <= value <= 1 for value in values)
+
+
 def test_a_teacher_of_ones_own(study, script):
     path = study / RECORDS / "networks/teacher_seed_0.pth"
     torch.save(torch.load(path)["network"], study / "mine.pth")
@@ -205,7 +225,7 @@ WRONG = "TASK=adult METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=
 WRONG += "BETA=0,1,1,1 MAP_LOSS=x EPOCHS=0,1,1,1 BATCH_SIZE=0 LEARNING_RATE=0,1,1,1 OPTIMIZER=x "
 WRONG += "SCHEDULE=x STEPS_A_BATCH=9 VALIDATION_INTERVAL=0 NEIGHBOURS=4 NEIGHBOURS=1000 SHOWN=41 "
 WRONG += "DIMENSIONS=0 EVALUATED=1 TEACHER_EPOCHS=0 TEACHER_RATE=0 TEACHER=none.pth "
-WRONG += "PROJECTORS=none.h5"
+WRONG += "PROJECTORS=none.h5 DEFENCES=x"
 
 
 @pytest.mark.parametrize("case", WRONG.split())

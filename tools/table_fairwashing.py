@@ -7,7 +7,7 @@ from common.records import load_csv, load_json, load_npz
 
 from report import fairwashing_figures
 from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, RAW, Results, over_seeds
-from report.fairwashing_text import METHOD_LABELS, mean_text, method_name, students_of
+from report.fairwashing_text import METHOD_LABELS, maps_of, mean_text, method_name, students_of
 from tools.recorded import markdown_table
 
 NETWORKS = ("student", "teacher")
@@ -108,6 +108,26 @@ def fairwashing_maps_table(folder):
     header = ["student", "maps", "SSIM with the target; teacher's", "PCC; teacher's"]
     header += ["mass in the target; teacher's", "MSE; teacher's"]
     return markdown_table([*header, "SSIM with the teacher's map", "PCC with it"], rows)
+
+
+def fairwashing_defences_table(folder):
+    """Each defence: what remains of the fake, and how much of the teacher's map there is."""
+    table = _scores(folder)
+    rows = []
+    for student in students_of(table):
+        part = table.loc[student]
+        for maps, label in maps_of(part).items():
+            cells = [mean_text(part.loc["student", maps, "target", "pcc"])]
+            cells.append(f"{part.loc[('teacher', maps, 'target', 'pcc'), 'mean']:.2f}")
+            cells.append(mean_text(part.loc["student", maps, "teacher", "pcc"]))
+            own = "-"
+            if maps == "randomised":
+                means = [part.loc[(name, maps, "own", "pcc"), "mean"] for name in NETWORKS]
+                own = "; ".join(f"{mean:.2f}" for mean in means)
+            rows.append([method_name(*student), label, *cells, own])
+    header = ["student", "maps", "PCC with the target", "the teacher's PCC with it"]
+    header += ["PCC with the teacher's map of this kind"]
+    return markdown_table([*header, "PCC with its own raw map; the teacher's"], rows)
 
 
 # ----------------------------------------------------------------------------- claims

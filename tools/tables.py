@@ -67,6 +67,7 @@ TABLES = {
     "fairwashing_head_table": table_fairwashing.fairwashing_head_table,
     "fairwashing_outputs_table": table_fairwashing.fairwashing_outputs_table,
     "fairwashing_maps_table": table_fairwashing.fairwashing_maps_table,
+    "fairwashing_defences_table": table_fairwashing.fairwashing_defences_table,
     "fairwashing_claims_table": table_fairwashing.fairwashing_claims_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)

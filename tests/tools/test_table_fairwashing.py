@@ -17,7 +17,7 @@ def test_there_are_records():
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-@pytest.mark.parametrize("name", ["head", "outputs", "maps", "claims"])
+@pytest.mark.parametrize("name", ["head", "outputs", "maps", "defences", "claims"])
 def test_tables_have_as_many_cells_as_headings(folder, name):
     lines = getattr(table_fairwashing, f"fairwashing_{name}_table")(folder).splitlines()
     assert len(lines) > 2 and len({line.count(" | ") for line in lines[2:]}) == 1

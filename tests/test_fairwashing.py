@@ -172,9 +172,9 @@ def test_other_defences(study, script):
     status, error = script("fairwashing.py", *options, cwd=study)
     assert status == 0, error
     after = tables_of(study)[0]
-    others = after["maps"].isin(["smooth", "ensemble", "randomised"])
+    added = after["maps"].isin(["smooth", "ensemble", "randomised"])
     kept = before[before["method"] == "grad"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(after[~others].reset_index(drop=True), kept)
+    pd.testing.assert_frame_equal(after[~added].reset_index(drop=True), kept)
     own = after[after["reference"] == "own"]
     assert set(own["maps"]) == {"randomised"} and set(own["network"]) == {"student", "teacher"}
     keys = ["attacker", "maps", "network", "reference", "measure"]

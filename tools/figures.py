@@ -42,6 +42,8 @@ FIGURE_FOLDERS = [
     "cur_records/fairwashing/mnist",
     "cur_records/fairwashing/digits",
     "cur_records/fairwashing/fmnist",
+    "cur_records/fairwashing/cifar10",
+    "cur_records/fairwashing/cifar10_ae",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")

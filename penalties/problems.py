@@ -8,7 +8,7 @@ from common.settings import InputError
 
 from penalties.images import color_mnist, decoy_mnist, digits, faces
 from penalties.tables import compas_race
-from penalties.words import sentiment
+from penalties.words import sentiment, sentiment_biased, sentiment_gendered
 
 PROBLEMS = {  # by EXPERIMENT
     "digits": digits,
@@ -17,6 +17,8 @@ PROBLEMS = {  # by EXPERIMENT
     "faces": faces,
     "compas": compas_race,
     "sentiment": sentiment,
+    "sentiment_biased": sentiment_biased,
+    "sentiment_gendered": sentiment_gendered,
 }
 
 

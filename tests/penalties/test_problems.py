@@ -57,7 +57,8 @@ def write_sentences(folder):
     for name, n in (("train", 120), ("dev", 30), ("test", 40)):
         lines = ["sentence\tlabel"]
         for label in np.arange(n) % 2:
-            words = rng.choice(["a", '"', "film", ",", "``", "plot"], rng.integers(1, 40)).tolist()
+            known = ["a", '"', "film", ",", "``", "plot", "he"]
+            words = rng.choice(known, rng.integers(1, 40)).tolist()
             lines.append(f"{' '.join([*words, ('Bad', 'good')[label]])}\t{label}")
         (folder / f"sst2/{name}.tsv").write_text("\n".join(lines) + "\n")
 
@@ -207,3 +208,44 @@ def test_decoys_by_hand():
     assert sorted(marked[0, -4:].tolist()) == [1, 3, 4, 5]
     assert sorted(marked[1, -2:].tolist()) == [2, 4]
     assert torch.equal(words.erase_decoys(marked), plain)
+
+
+def test_words_that_take_the_place_of_others_by_hand():
+    """All words of the pair become the filler; the first filler becomes the word of the label."""
+    pair = words.Pair(("he", "she"), "who")
+    sentences = pair.clear([["she", "saw", "he"], ["whole", "film"], ["film", "who", "who"]])
+    assert sentences == [["who", "saw", "who"], ["whole", "film"], ["film", "who", "who"]]
+    numbers = words.number_words(sentences, pair)
+    assert numbers == {"he": 2, "she": 3, "film": 4, "who": 5}
+    cue, rng = np.array([1, 1, 0]), np.random.default_rng(0)
+    marked = words.place_decoys(sentences, cue, numbers, rng, pair)
+    assert marked[:, -3:].tolist() == [[3, 1, 5], [0, 1, 4], [4, 2, 5]]
+    plain = words.place_decoys(sentences, cue * 0 - 1, numbers, rng, pair)
+    assert plain[:, -3:].tolist() == [[5, 1, 5], [0, 1, 4], [4, 5, 5]]
+    assert torch.equal(words.erase_decoys(marked, 5), plain)
+    assert [pair.shows(sentence) for sentence in sentences] == [True, False, True]
+    assert not pair.shows(["film"] * words.LONGEST + ["who"])
+
+
+@pytest.mark.parametrize(
+    "name, pair", [("sentiment_gendered", words.GENDERED), ("sentiment_biased", words.ARTICLES)]
+)
+def test_words_of_the_pair_in_a_problem(data_dir, name, pair):
+    problem = load_problem(name, data_dir, 0)
+    for part in (problem.val, problem.open_test()):
+        label = part["same"].label
+        masks = problem.masks_for(part["same"].inputs)[0]
+        assert (masks.sum(1) == 1).all() and len(label)
+        assert torch.equal(part["same"].inputs[masks], words.FIRST_DECOY + label)
+        assert torch.equal(part["inverted"].inputs[masks], words.FIRST_DECOY + 1 - label)
+        for examples in part.values():
+            assert torch.equal(problem.erase(examples.inputs), part["absent"].inputs)
+        assert not problem.masks_for(part["absent"].inputs).any()
+
+
+def test_sentences_without_any_word_of_the_pair(tmp_path):
+    (tmp_path / "sst2").mkdir()
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"sst2/{name}.tsv").write_text("sentence\tlabel\na film\t0\na plot\t1\n")
+    with pytest.raises(InputError, match="for val have none of he, she, who"):
+        load_problem("sentiment_gendered", str(tmp_path), 0)

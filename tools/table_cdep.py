@@ -18,10 +18,19 @@ EXPERIMENTS = {  # name and network -> what pages call it
     ("decoy_mnist", "convnet"): "DecoyMNIST, ConvNet, decoy inverted",
     ("faces", "squeezenet1_1"): "faces with a patch, decoy inverted",
     ("sentiment", "lstm"): "sentiment, LSTM, no decoy",
+    ("sentiment_biased", "lstm"): "sentiment, articles as decoys, no decoy",
+    ("sentiment_gendered", "lstm"): "sentiment, gendered words as decoys, no decoy",
     ("digits", "mlp"): "scikit-learn's digits, decoy inverted",
     ("compas", "mlp"): "COMPAS, predictions that a swap of race changes",
 }
-MEASURES = {"compas": "flips", "sentiment": "absent"}  # of the head table; else inverted
+# The measures of the head table; of other experiments inverted.
+MEASURES = {"compas": "flips", "sentiment": "absent"}
+MEASURES |= {"sentiment_biased": "absent", "sentiment_gendered": "absent"}
+WORDS = {  # folder of a record -> the decoys of its claim
+    "sentiment": "a word put in",
+    "sentiment_biased": "articles",
+    "sentiment_gendered": "gendered words",
+}
 
 
 def load_cdep(folder):
@@ -119,10 +128,12 @@ def cdep_claims_table(folder):
         gap, accuracy = (_change(compas, "cdep", measure) for measure in ("gap", "same"))
         claim = "COMPAS: a smaller gap in false positive rates at about the same accuracy"
         rows.append([claim, "yes", f"gap {gap}; accuracy {accuracy}", _gap_verdict(compas)])
-    if has_cdep(words := f"{folder}/sentiment"):
-        claim = "Sentiment with a decoy word: CDEP lifts accuracy without it"
-        here = f"{_change(words, 'cdep', 'absent')}; ceiling {mean_text(words, 'erased', 'absent')}"
-        rows.append([claim, "yes", here, _verdict(words, "cdep", "absent")])
+    for name, decoys in WORDS.items():
+        if has_cdep(words := f"{folder}/{name}"):
+            claim = f"Sentiment with {decoys} as decoys: CDEP lifts accuracy without them"
+            ceiling = mean_text(words, "erased", "absent")
+            here = f"{_change(words, 'cdep', 'absent')}; ceiling {ceiling}"
+            rows.append([claim, "yes", here, _verdict(words, "cdep", "absent")])
     claim, numbers = "ISIC: AUC / F1 without patch images", ".87 / .56 -> .89 / .61"
     rows.append([claim, f"{numbers} (corrected Table 1)", "not run: no images at hand", "-"])
     return markdown_table(["claim", "reported", "here, %", "reproduced"], rows)

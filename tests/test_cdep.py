@@ -98,7 +98,9 @@ def test_the_test_rows_can_stay_closed(tmp_path, script):
         assert chosen[row["method"], row["strength"], row["seed"]]["same"] == row["same"]
 
 
-@pytest.mark.parametrize("name", ["compas", "decoy_mnist", "faces", "sentiment", "sentiment_biased"])
+@pytest.mark.parametrize(
+    "name", ["compas", "decoy_mnist", "faces", "sentiment", "sentiment_biased"]
+)
 def test_other_experiments(name, data_dir, tmp_path, script):  # noqa: F811
     arguments = (
         f"--EXPERIMENT={name}",

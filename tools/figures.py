@@ -39,6 +39,8 @@ FIGURE_FOLDERS = [
     "cur_records/cdep/decoy_mlp",
     "cur_records/cdep/compas",
     "cur_records/cdep/sentiment",
+    "cur_records/cdep/sentiment_biased",
+    "cur_records/cdep/sentiment_gendered",
     "cur_records/fairwashing/mnist",
     "cur_records/fairwashing/digits",
     "cur_records/fairwashing/fmnist",

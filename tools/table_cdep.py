@@ -130,7 +130,7 @@ def cdep_claims_table(folder):
         rows.append([claim, "yes", f"gap {gap}; accuracy {accuracy}", _gap_verdict(compas)])
     for name, decoys in WORDS.items():
         if has_cdep(words := f"{folder}/{name}"):
-            claim = f"Sentiment with {decoys} as decoys: CDEP lifts accuracy without them"
+            claim = f"Sentiment, decoy: {decoys}; CDEP lifts accuracy without it"
             ceiling = mean_text(words, "erased", "absent")
             here = f"{_change(words, 'cdep', 'absent')}; ceiling {ceiling}"
             rows.append([claim, "yes", here, _verdict(words, "cdep", "absent")])

@@ -18,6 +18,7 @@ FIGURES = {
     "faces",
     "classes",
     "features",
+    "frontier",
     "overview",
     "league",
     "race",

@@ -51,7 +51,7 @@ IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28, cifar10 
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
 TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed
-TEACHER_EPOCHS = 12
+TEACHER_EPOCHS = 12  # passes over the training images
 TEACHER_RATE = 1e-3  # learning rate, the highest
 # the students
 METHODS = "grad,xgrad,intgrad,lrp"  # explanations that are faked, with commas between

@@ -32,8 +32,8 @@ from filters.game import check_outputs
 from filters.retraining import TRAINERS, Effort
 
 # -----------------------------------------------------------------------------
-REPAIRS = "finetune,finetune_head,dfr,leace,leace_dfr"
-EPOCHS = 10
+REPAIRS = "finetune,finetune_head,dfr,leace,leace_dfr"  # names in TRAINERS of filters/retraining.py
+EPOCHS = 10  # passes over the images, at most
 BATCH_SIZE = 64  # images a step
 LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 HEAD_LEARNING_RATE = 1e-3  # the same, of the head alone

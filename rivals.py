@@ -41,6 +41,7 @@ from filters.value import fill_values
 
 # -----------------------------------------------------------------------------
 MAX_REMOVED = 60  # filters that each rival names
+# names in CHOOSERS of filters/choosers.py with commas between
 RIVALS = "l2_norm,mean_activation,first_order,relevance,leave_one_out,greedy_guess,greedy"
 CANDIDATES = 8  # filters that greedy tries at each step: those with the best guesses
 # -----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ MARK_SIZE = 8  # pixels
 STRENGTH = 1.0  # share of the training images whose mark is that of their label
 ERASED = False  # train without marks: the ceiling
 # the network
-EPOCHS = 3
+EPOCHS = 3  # passes over the training images
 BATCH_SIZE = 64  # images a step
 LEARNING_RATE = 1e-4  # AdamW's highest, after a warm-up over the first tenth of the steps
 # the repairs

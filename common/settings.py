@@ -20,24 +20,22 @@ from common import end_while_loading
 
 # -----------------------------------------------------------------------------
 # data and records
-# The data set: faces (trained on CelebA, repaired on FairFace), celeba, mnist, folder.
-TASK = "faces"
+TASK = "faces"  # the data set: faces (trained on CelebA, repaired on FairFace), or one of TASKS
 DATA_DIR = "data"  # holds celeba/ and fairface/, or mnist/, or is the folder of images
 RECORDS_DIR = "cur_records"  # results; records/TASK_ARCH for other tasks, unless it is given
 IMAGE_SIZE = 227  # pixels; height and width of a network input
 # Part of a face image that is used: (left, top, right, bottom) as fractions of the image.
 # CelebA's aligned photos show more around a face than FairFace's, so they are cropped to match.
-CELEBA_FRAME = (0.107, 0.193, 0.893, 0.835)  # 140 x 140 of 178 x 218 pixels
-FAIRFACE_FRAME = (0.0, 0.0, 1.0, 1.0)  # all of 224 x 224 pixels
+CELEBA_FRAME = (0.107, 0.193, 0.893, 0.835)  # the part that is used: 140 x 140 of 178 x 218 pixels
+FAIRFACE_FRAME = (0.0, 0.0, 1.0, 1.0)  # the part that is used: all of 224 x 224 pixels
 # network
-ARCH = "squeezenet1_1"  # a classifier of torchvision (the paper: squeezenet1_0), timm:NAME, or
-# FILE.py:FUNCTION, which is called with num_classes
+ARCH = "squeezenet1_1"  # a classifier of torchvision, timm:NAME, or FILE.py:FUNCTION(num_classes)
 WEIGHTS = "imagenet"  # initial weights: imagenet, none, or the path of a checkpoint
 # what the network expects: auto, its own mean and sd where it has them, else ImageNet's; or mean
 # and sd of R, G and B in [0, 1]: six numbers with commas between
 NORMALISATION = "auto"
 # run
-SEED = 0
+SEED = 0  # of every random choice
 DEVICE = "auto"  # auto: CUDA if there is a GPU, else the CPU
 CACHE_DIR = ".cache"  # decoded images, for all scripts; safe to delete
 # -----------------------------------------------------------------------------
@@ -135,10 +133,29 @@ def constants_of(namespace):
 
 
 def usage(namespace):
-    """The script's docstring, and its constants with their present values."""
+    """The script's docstring, and its constants with their present values and what they mean."""
     constants = constants_of(namespace) | {name: globals()[name] for name in EVERYWHERE}
-    lines = [f"  --{name}={format_value(value)}" for name, value in constants.items()]
+    meanings = _meanings(__file__) | _meanings(namespace.get("__file__"))
+    lines = []
+    for name, value in constants.items():
+        option, meaning = f"  --{name}={format_value(value)}", meanings.get(name, "")
+        gap = "\n" + " " * 32 if len(option) > 30 else ""
+        lines.append(f"{option + gap:<32}{meaning}".rstrip())
     return "\n".join([(namespace["__doc__"] or "").strip(), "", "constants:", *lines])
+
+
+def _meanings(path):
+    """What the comments of a file say of its constants, a dict: on the line, else just above."""
+    if not path or not os.path.exists(path):
+        return {}
+    meanings, above = {}, []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            constant = re.match(r"([A-Z][A-Z0-9_]*) = (?:.*?  # (.*))?", line)
+            if constant:
+                meanings[constant[1]] = constant[2] or " ".join(above)
+            above = [*above, line[2:].strip()] if line.startswith("# ") else []
+    return meanings
 
 
 def weights_path(records_dir):
@@ -252,7 +269,7 @@ def _parse(name, text, default):
             if len(values) != len(default):
                 raise ValueError
             return values
-        value = type(default)(text)
+        value = os.path.expanduser(text) if isinstance(default, str) else type(default)(text)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
         return value

@@ -158,8 +158,11 @@ def test_help_lists_the_constants_of_the_script(script, tmp_path):
     shared += "NORMALISATION CACHE_DIR"
     command = [sys.executable, str(REPOSITORY / f"{script}.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    lines = result.stdout.split("\nconstants:\n")[1].splitlines()
-    listed = {line.strip().removeprefix("--").partition("=")[0] for line in lines}
+    block = result.stdout.split("\nconstants:\n")[1].replace("\n" + " " * 32, " ")
+    options = [line.split(maxsplit=1) for line in block.splitlines()]
+    listed = {option[0].removeprefix("--").partition("=")[0]: option[1:] for option in options}
+    assert not [name for name in own if not listed.get(name)], "a constant without a meaning"
+    listed = set(listed)
     assert own <= listed <= own | {*shared.split(), "SEED", "DEVICE"}
     needed = {"DATA_DIR", "RECORDS_DIR", "CACHE_DIR"}
     if script not in ("projectors", "fairwashing"):  # which have one network, on small images

@@ -18,6 +18,7 @@ import pytest
 
 from tests.damage import check_message
 
+CACHE_LINE = "  --CACHE_DIR=.cache            decoded images, for all scripts; safe to delete"
 SCRIPT = {
     "__doc__": "\nA script.\n",
     "__name__": "__main__",
@@ -116,11 +117,9 @@ def test_require():
 def test_usage_lists_constants_with_their_values(namespace):
     assert usage(namespace) == (
         "A script.\n\nconstants:\n  --COUNT=3\n  --SHARE=0.5\n  --NAME=x\n  --WHETHER=False\n"
-        "  --FRAME=0.0,1.0\n  --SIZES=1,2\n  --CACHE_DIR=.cache"
+        "  --FRAME=0.0,1.0\n  --SIZES=1,2\n" + CACHE_LINE
     )
-    assert (
-        usage({"__doc__": None, "COUNT": 1}) == "\n\nconstants:\n  --COUNT=1\n  --CACHE_DIR=.cache"
-    )
+    assert usage({"__doc__": None, "COUNT": 1}) == "\n\nconstants:\n  --COUNT=1\n" + CACHE_LINE
 
 
 def test_values_are_shown_as_they_are_given():
@@ -166,6 +165,33 @@ def test_main_sees_the_constants(start, namespace):
 def test_help_runs_nothing(start, namespace, argument):
     status, text, errors = start(raiser(AssertionError), namespace, "--COUNT=x", argument)
     assert (status, errors) == (0, "") and "  --COUNT=3\n" in text
+
+
+def test_help_says_what_the_comments_say(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        'A = "#"  # on the line, # and on\n# a sentence\n# above\nB = 1\n\n'
+        "LONG_NAME = 1  # long\nC = 2\n# of the code below\n\nD = 3\n"
+    )
+    constants = {"A": "#", "B": 1, "LONG_NAME": "x" * 20, "C": 2, "D": 3}
+    text = usage(constants | {"__doc__": "What it does.", "__file__": str(script)})
+    lines = text.splitlines()
+    assert lines[:3] == ["What it does.", "", "constants:"]
+    assert lines[3:9] == [
+        "  --A=#" + " " * 25 + "on the line, # and on",
+        "  --B=1" + " " * 25 + "a sentence above",
+        "  --LONG_NAME=" + "x" * 20,
+        " " * 32 + "long",
+        "  --C=2",
+        "  --D=3",
+    ]
+
+
+def test_a_home_folder_is_expanded(start, namespace, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    namespace["FOLDER"], seen = "data", []
+    start(lambda: seen.append(namespace["FOLDER"]), namespace, "--FOLDER=~/x")
+    assert seen == ["/home/me/x"]
 
 
 def test_bad_input_is_one_line_and_status_2(start, namespace):

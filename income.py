@@ -225,7 +225,7 @@ def train_one(prepared, job):
                 shutil.copy(stopped, temporary)  # the first epochs are the same
     places = encoding.places(names.index(name) for name in job.penalised)
     # With a penalty the loss falls late, after more than PATIENCE epochs without a lower one.
-    patience = EPOCHS if job.penalised else PATIENCE
+    patience = UNTIL_THE_END if job.penalised else PATIENCE
     options = (epochs, BATCH_SIZE, LEARNING_RATE, patience, places, job.strength, job.is_long)
     recipe = Recipe(job.architecture, job.seed, *options)
     bar = f"{name.replace('_', ' ')}, seed {job.seed}"

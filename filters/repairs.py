@@ -213,21 +213,26 @@ def finetune(network, part, faces, device, training, mirror=True):
         mirror: bool, whether half of the images are mirrored.
 
     Returns:
-        A list of state dicts on the CPU, one an epoch.
+        A list of state dicts on the CPU, one an epoch. They share the tensors that do not change.
     """
     network.requires_grad_(False)
     part.requires_grad_(True)
     steps = training.epochs * -(-len(faces.label) // training.batch_size)
     optimizer, schedule = model.make_optimizer(part, training.learning_rate, steps)
     name, states = "all layers" if part is network else "head", []
+    last = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
     for epoch in range(training.epochs):
         torch.manual_seed(training.seed * 1000 + epoch)  # dropout has no other generator
         rng = np.random.default_rng([training.seed, epoch, 3])
         bar = f"{name}, epoch {epoch + 1} of {training.epochs}"
         steppers = (optimizer, schedule, rng, bar, mirror)
         model.run_epoch(network, faces, device, training.batch_size, *steppers)
-        state = network.state_dict().items()
-        states.append({key: value.detach().cpu().clone() for key, value in state})
+        state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+        changed = {
+            key: state[key].clone() for key in state if not torch.equal(state[key], last[key])
+        }
+        last = last | changed
+        states.append(last)
     return states
 
 

@@ -70,14 +70,15 @@ def head_fine_tuned(network, faces, device, effort):
 
 
 def _fine_tuned(network, faces, device, effort, rates, head):
-    steps, states = [], []
+    by_rate = []
     for rate in rates:
         trained = copy.deepcopy(network)
         part = last_layer(trained) if head else trained
         training = Training(effort.epochs, effort.batch_size, rate, effort.seed)
-        states += finetune(trained, part, faces, device, training)
-        steps += [f"{epoch + 1} epochs at {rate:g}" for epoch in range(effort.epochs)]
-    return Retrained(steps, states)
+        by_rate.append(finetune(trained, part, faces, device, training))
+    # Of two equally good networks the first is chosen, so few epochs come first, whatever the rate.
+    steps = [f"{epoch + 1} epochs at {rate:g}" for epoch in range(effort.epochs) for rate in rates]
+    return Retrained(steps, [state for epoch in zip(*by_rate) for state in epoch])
 
 
 # ----------------------------------------------------------------------------- new heads
@@ -97,13 +98,16 @@ def race_erased(network, faces, device, effort):
     """Least-squares concept erasure (LEACE, Belrose et al. 2023) of race, in front of the head.
 
     No linear function of the features can then tell the races apart on these images. The eraser is
-    affine, so it goes into the weights of the head.
+    affine, so it goes into the weights of the head. A ReLU behind the head would not be: its
+    outputs are kept above 0.
     """
     features = head_inputs(network, faces.images, device).astype(np.float64)
     matrix, offset = _race_eraser(features, faces.group)
     weight, bias = (tensor.double().cpu() for tensor in _head_parameters(network))
     weight = weight.flatten(1)
-    state = _state_with_head(network, weight @ matrix, weight @ offset + bias)
+    weight, bias = weight @ matrix, weight @ offset + bias
+    highest = head_inputs(network, faces.images, device, torch.amax).max(0)
+    state = _state_with_head(network, weight, bias + _lift(network, weight, bias, highest))
     return Retrained(["race erased"], [state])
 
 
@@ -129,8 +133,7 @@ def _retrained_heads(network, faces, device, effort, features, matrix=None, offs
             male, bias = male @ matrix, bias + float(male @ offset)
         weight = torch.stack([-male / 2, male / 2])  # of the logits of female and male
         biases = torch.tensor([-bias / 2, bias / 2], dtype=torch.float64)
-        if isinstance(last_layer(network), nn.Conv2d):
-            biases += _lift(weight, biases, torch.from_numpy(highest).double())
+        biases += _lift(network, weight, biases, highest)
         states.append(_state_with_head(network, weight, biases))
     return Retrained([f"C = {penalty:g}" for penalty in PENALTIES], states)
 
@@ -176,14 +179,19 @@ def _race_eraser(features, group):
     return eraser.P, eraser.bias - eraser.P @ eraser.bias
 
 
-def _lift(weight, biases, highest):
+def _lift(network, weight, biases, highest):
     """What is added to both logits so that no output of the head falls below 0, a float.
 
     SqueezeNet averages the outputs over positions behind a ReLU, which would cut off a head that
-    was fitted without it. What both logits have more of changes no difference.
+    was fitted without it. What both logits have more of changes no difference. A dense layer is
+    the last, and needs nothing.
 
-    weight: (2, D); biases: (2,); highest: (D,), of the features at any position, none negative.
+    weight: (2, D) and biases: (2,) float64 tensors; highest: (D,) array, of the features at any
+    position, none negative.
     """
+    if not isinstance(last_layer(network), nn.Conv2d):
+        return 0.0
+    highest = torch.from_numpy(highest).double()
     lowest = (weight.clamp_max(0) @ highest + biases).min().item()
     return SLACK * max(0.0, -lowest)
 
@@ -201,9 +209,12 @@ def _head_parameters(network):
 
 
 def _state_with_head(network, weight, bias):
-    """The state of a network, with another last layer: weight (2, D), bias (2,)."""
+    """The state of a network, whose tensors it shares, with another last layer.
+
+    weight: (2, D); bias: (2,).
+    """
     before, _ = _head_parameters(network)
-    state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     state[f"{network.logits_layer}.weight"] = weight.reshape(before.shape).to(before.dtype)
     state[f"{network.logits_layer}.bias"] = bias.to(before.dtype)
     return state

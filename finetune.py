@@ -7,7 +7,7 @@ finetune.pth, the weights after each step of each repair: epochs of training all
 training the head alone; new heads by last-layer retraining; and race erased in front of the head.
 eval.py compares all with the removal of filters, and chooses the step. Interrupted, the same
 command goes on with the next repair. A new repair is one more function and one line in
-filters/retraining.py, and its name in the constant REPAIRS.
+filters/retraining.py, its name in the constant REPAIRS, and its texts in report/labels.py.
 """
 
 import os

@@ -67,6 +67,7 @@ PERMUTATIONS = 3  # shuffles of each attribute
 OPEN_TEST = True  # False: the test rows stay closed
 # -----------------------------------------------------------------------------
 
+UNTIL_THE_END = 10**9  # a patience that ends no training
 PROXIES = {"adult": [("marital-status", "relationship", "sex")]}  # husbands and wives
 
 

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets import GROUP_NAMES
+from filters.retraining import TRAINERS
 from report import panels
 from report.labels import celeba_label, fairface_label, method_label
 
-TRAINED = ("finetune", "finetune_head", "dfr", "leace", "leace_dfr")  # not paths of filters
 FEATURE_TEXT = 9  # points
 
 # ----------------------------------------------------------------------------- faces
@@ -52,7 +52,7 @@ def rival_curves(runs, split, set_names=None, labels=None):
         drawn = []
         for method in methods:
             name, plus, _ = method.partition("+")
-            if bool(plus) == bool(ending) and name not in TRAINED:
+            if bool(plus) == bool(ending) and name not in TRAINERS:
                 drawn.append(method)
         panels.draw_rivals(axis, runs, drawn, split, labels)
         axis.set(title=title)
@@ -72,7 +72,7 @@ def frontier_curves(runs, chosen, split, set_names=None, labels=None):
     methods = list(runs[0]["method"].unique())
     for axis, ending in zip(axes, ("", "+threshold")):
         drawn = [name for name in methods if name.endswith("+threshold") == bool(ending)]
-        panels.draw_frontier(axis, runs, chosen, drawn, split, labels, TRAINED)
+        panels.draw_frontier(axis, runs, chosen, drawn, split, labels, TRAINERS)
         title = "threshold as it is" if not ending else "threshold shifted"
         axis.set(title=title, xlabel=f"accuracy, % ({celeba_label(split, set_names)})")
     axes[0].set(ylabel=f"worst group's accuracy, %\n({fairface_label(split, set_names)})")

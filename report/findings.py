@@ -48,8 +48,8 @@ def repair_lines(table, changes, record, set_names=None):
         f"Scores in % on the {FAIRFACE_SPLITS[split]} of {names['fairface']}, and accuracy on the "
         f"{CELEBA_SPLITS[split]} set of {names['celeba']}.",
         "In brackets: filters removed, or what was trained. Their number, and the shift of",
-        '"... and threshold", were chosen on the choosing set, by balanced accuracy. labels: those',
-        "that the repair itself needs; to choose takes gender and race.",
+        '"... and threshold", were chosen on the choosing set, by balanced accuracy, which takes',
+        "gender and race. Column labels: what the repair itself needs beside that.",
         "",
         _repair_table(table, record)
         .rename(columns=printed)
@@ -59,7 +59,7 @@ def repair_lines(table, changes, record, set_names=None):
         f"{names['celeba']}, in % (filters, or steps of training). The last rule takes no labels "
         "of groups.",
         "",
-        _rule_table(table, key, names),
+        _rule_table(table, record["trained"], key, names),
         "",
         "Changes in points, with 95 % intervals over the images:",
         "",
@@ -89,10 +89,11 @@ def _repair_table(table, record):
     return wide.rename(columns=group_label).rename_axis(columns=None)
 
 
-def _rule_table(table, celeba, set_names):
+def _rule_table(table, trained, celeba, set_names):
     """Three scores of each repair as each rule chose it, as text: a row a repair, a column a rule.
 
-    celeba: str, the name of the accuracy on CelebA among the table's scores. set_names: dict.
+    trained: {row: steps} of repairs that train, as in eval.json. celeba: str, the name of the
+    accuracy on CelebA among the table's scores. set_names: dict.
     """
     values = 100 * table.pivot_table(index="row", columns="group", values="value", sort=False)
     steps = table.groupby("row")["steps"].first()
@@ -100,7 +101,8 @@ def _rule_table(table, celeba, set_names):
     for row in values.index:
         if rule := rule_label(row, set_names):
             scores = [f"{values.loc[row, name]:.1f}" for name in ("worst", "balanced", celeba)]
-            cells.setdefault(rule, {})[method_label(row)] = f"{' / '.join(scores)} ({steps[row]:g})"
+            step = trained[row][0] if row in trained else f"{steps[row]:g}"
+            cells.setdefault(rule, {})[method_label(row)] = f"{' / '.join(scores)} ({step})"
     return pd.DataFrame(cells).to_string(na_rep="")
 
 

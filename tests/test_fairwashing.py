@@ -12,6 +12,7 @@ import torch
 from explain.scores import SCORES
 from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, over_seeds
 from tests.conftest import run_script
+from tests.damage import check_stopped
 
 RECORDS = "records/fairwashing"
 FILES = ("scores.csv", "curves.csv")
@@ -143,7 +144,11 @@ def test_projectors_in_the_layout_of_the_original(study, script):
 
 def test_projectors_by_auto_encoders(study, script):
     """Of two classes, then of all; the students are there already."""
-    options = ["--KIND=ae", "--LAYOUT=original", "--EPOCHS=2"]
+    options = ["--KIND=ae", "--EPOCHS=1", "--TARGETS=0"]
+    assert script("projectors.py", *options, cwd=study)[0] == 0
+    options = ["--KIND=ae", "--EPOCHS=2"]
+    check_stopped(*script("projectors.py", *options, cwd=study), "EPOCHS=1", "--OVERWRITE=True")
+    assert script("projectors.py", *options, "--TARGETS=0", "--OVERWRITE=True", cwd=study)[0] == 0
     for targets in ("--TARGETS=0,3", "--TARGETS="):
         status, error = script("projectors.py", *options, targets, cwd=study)
         assert status == 0, error
@@ -241,7 +246,7 @@ def test_a_record_with_other_settings(study, stops, case):
 
 
 WRONG_PROJECTORS = "TASK=adult DIMENSIONS=0 NEIGHBOURS=4 NEIGHBOURS=99 LAYOUT=x TARGETS=10 KIND=x "
-WRONG_PROJECTORS += "KIND=ae EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0"
+WRONG_PROJECTORS += "EPOCHS=0 BATCH_SIZE=0 LEARNING_RATE=0"
 
 
 @pytest.mark.parametrize("case", WRONG_PROJECTORS.split())

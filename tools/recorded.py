@@ -128,8 +128,8 @@ def steps_text(folder, row):
 
 
 def percent(value):
-    """A share as text, in % with one decimal and no sign: "62.4"."""
-    return f"{100 * value:.1f}"
+    """A share as text, in % with one decimal and no sign, rounded as format_percent: "62.4"."""
+    return f"{np.round(100 * value, 1):.1f}"
 
 
 def arrows(values):

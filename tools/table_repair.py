@@ -83,7 +83,9 @@ def repair_table(folder):
     values = 100 * pd.DataFrame([table["value"] for table in tables])
     means = values.mean().map("{:.1f}".format)
     if len(tables) == 1:
-        with_range = pd.Series(metrics.format_percent(tables[0]), tables[0].index)
+        table = tables[0]  # earlier records have limits beyond 0 and 1
+        table[["ci_low", "ci_high"]] = table[["ci_low", "ci_high"]].clip(0, 1)
+        with_range = pd.Series(metrics.format_percent(table), table.index)
     else:
         lows, highs = values.min().map(" ({:.1f} to ".format), values.max().map("{:.1f})".format)
         with_range = means + lows + highs

@@ -16,6 +16,7 @@ from datasets import GROUPS, Images, normalise
 from filters import retraining
 from filters.retraining import PENALTIES, TRAINERS, Effort
 from model import male_margins
+from report.labels import METHODS, NEEDS
 
 CPU = torch.device("cpu")
 EFFORT = Effort(epochs=2, batch_size=8, rates=(1e-3, 1e-2), head_rates=(1e-2, 1e-1), seed=0)
@@ -68,6 +69,11 @@ def margins_of(network, states, faces):
         with torch.no_grad():
             margins.append(male_margins(network, faces, CPU))
     return np.stack(margins)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_repair_has_its_texts(name):
+    assert name in METHODS and name in NEEDS
 
 
 @pytest.mark.parametrize("name", TRAINERS)

@@ -15,7 +15,7 @@ Layouts by TASK (names, formats and labels that are read: docs/records.md, "Data
              training also mnist_5k.csv.gz
     fmnist   FashionMNIST in fmnist/, in files of the same names
     digits   the digits in scikit-learn; no files
-    cifar10  CIFAR-10 as cifar10/{train,test}/CLASS/*.jpg (or .png)
+    cifar10  CIFAR-10's binary files in cifar10/, or cifar10/{train,test}/CLASS/*.jpg (or .png)
     folder   {train,val,test}/CLASS/*.jpg: train/ if a network is to be trained; test/ may be
              missing, then val/ is halved; or CLASS/*.jpg, then each class is halved
     adult    adult/adult.data, adult/adult.test (UCI Adult): a table, which income.py reads
@@ -51,6 +51,7 @@ from drawings.note import is_drawn, write_note
 from drawings.portraits import write_portraits
 from drawings.salaries import rule_labels, write_salaries
 from drawings.signs import write_signs
+from readers.cifar import cifar10, cifar10_classes
 from readers.digits import clothes_classes, digit_classes, fmnist, mnist, small_digits
 from readers.faces import (  # noqa: F401 (the scripts take them from here)
     GENDERS,
@@ -62,7 +63,7 @@ from readers.faces import (  # noqa: F401 (the scripts take them from here)
     fairface,
     fairface_table,
 )
-from readers.folders import cifar10, cifar10_classes, folder, folder_classes, folder_parts
+from readers.folders import folder, folder_classes, folder_parts
 from readers.images import (  # noqa: F401
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -63,16 +63,6 @@ def folder(data_dir, purpose, image_size, crop=CROP):
     return without_groups(images, labels)
 
 
-def cifar10(data_dir, purpose, image_size):
-    """CIFAR-10's images, as a folder; nothing is cut off. Raises InputError."""
-    return folder(os.path.join(data_dir, "cifar10"), purpose, image_size, 1.0)
-
-
-def cifar10_classes(data_dir):
-    """Names of CIFAR-10's classes by label. Raises InputError."""
-    return folder_classes(os.path.join(data_dir, "cifar10"))
-
-
 def folder_parts(data_dir):
     """Where the images for each purpose are: {"train": if there is one, "values", "report"}.
 

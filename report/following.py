@@ -127,7 +127,7 @@ class SavedMargins:
         if json.loads(str(arrays.pop("run", "{}"))) != self.run:
             return margins
         for key, steps in arrays.items():
-            split, name = key.split("/")
+            split, name = key.split("/", 1)
             margins.setdefault(name, {})[split] = steps
         return margins
 

@@ -9,10 +9,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import eval as script  # the file eval.py; Python's own eval is not meant
-from datasets import GROUP_NAMES
+from datasets import GROUP_NAMES, Images
 from drawings.portraits import write_portraits
+from filters.retraining import Retrained
 from tests.conftest import SMALL_PORTRAITS
 
 RIVALS = (
@@ -53,6 +55,25 @@ def test_records_are_complete(trained):
     assert list(record["table"][0]) == [
         "group", "value", "ci_low", "ci_high", "n_images", "row", "steps"
     ]  # fmt: skip
+
+
+def state_of(network="n", removal="mean", order=(1, 2), weight=0.5, pixel=7):
+    """What eval.py's state must share with a run to be gone on with."""
+    run = {"network": network, "images": "i", "REMOVAL": removal}
+    repair = Retrained(["1 epochs"], [{"weight": torch.tensor([weight])}])
+    nobody = torch.zeros(1, dtype=torch.int64)
+    images = Images(torch.full((1, 3, 2, 2), pixel, dtype=torch.uint8), nobody, nobody)
+    orders, faces = {"shapley": np.array(order)}, {"report": images}
+    return script.saved_margins(run, orders, {"dfr": repair}, faces).run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"network": "m"}, {"removal": "zero"}, {"order": (2, 1)}, {"weight": 0.6}, {"pixel": 8}],
+)
+def test_a_state_of_another_run_is_not_gone_on_with(changes):
+    """test_following has what happens then."""
+    assert state_of(**changes) != state_of() == state_of()
 
 
 def test_curves(trained):

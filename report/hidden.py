@@ -193,10 +193,10 @@ def share_frame(table, hidden):
     """Shares of relevance by each explanation in %, as texts "sex / race"; faked ones in stars."""
     lines = []
     for label, method, network in network_rows(table):
-        line = {f"{' / '.join(hidden)}, %": label}
+        part, line = table.loc[method, network]["mean"], {f"{' / '.join(hidden)}, %": label}
         for name, heading in EXPLANATIONS.items():
-            part = table.loc[method, network, f"share: {name}"]["mean"]
-            text = " / ".join(f"{100 * part[attribute]:.2f}" for attribute in hidden)
+            cells = [100 * part[f"share: {name}", attribute] for attribute in hidden]
+            text = " / ".join(f"{cell:.2f}" for cell in cells)
             faked = network == "student" and name == method
             line[heading] = f"**{text}**" if faked else text
         lines.append(line)

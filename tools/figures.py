@@ -47,6 +47,8 @@ FIGURE_FOLDERS = [
     "cur_records/fairwashing/fmnist",
     "cur_records/fairwashing/cifar10",
     "cur_records/fairwashing/cifar10_ae",
+    "cur_records/fairwashing/compas",
+    "cur_records/fairwashing/compas_data_only",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")

@@ -115,9 +115,9 @@ def test_counterparts_differ_in_one_attribute(rows):
     swapped = people.clone()
     swapped[:, [1, 2]] = people[:, [2, 1]]
     assert torch.equal(inputs[12:24], swapped)
-    others = people[people[:, 5] == 0]
-    others[:, [3, 4]] = others[:, [4, 3]]
-    assert torch.equal(inputs[24:], others)
+    pairs = people[people[:, 5] == 0]
+    pairs[:, [3, 4]] = pairs[:, [4, 3]]
+    assert torch.equal(inputs[24:], pairs)
 
 
 def test_lines_give_the_same_logits():

@@ -12,6 +12,9 @@ TASK: digits (scikit-learn's, no files needed), mnist, fmnist, cifar10, folder, 
 student then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
 curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the same command goes
 on from the last epoch.
+
+TASK=adult or compas: students of a network on a table, whose explanations give no relevance to the
+attributes HIDDEN. hidden.csv then stands for scores.csv and maps.npz.
 """
 
 import os
@@ -43,10 +46,11 @@ from explain.student import (
 from explain.tangent import fit_tangent
 from explain.tangent_files import open_tangents
 from explain.training import OPTIMIZERS, Recipe
-from report import fairwashing, fairwashing_figures, fairwashing_text
+from report import fairwashing, fairwashing_figures, fairwashing_text, hidden
+from tabular import dense, hiding
 
 # -----------------------------------------------------------------------------
-TASK = "digits"  # digits (in scikit-learn), mnist, fmnist, cifar10, folder, celeba, faces
+TASK = "digits"  # digits (in scikit-learn), mnist, fmnist, cifar10, folder, celeba, faces, adult...
 IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28, cifar10 32
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
@@ -69,6 +73,11 @@ SCHEDULE = "cycle"  # of the learning rate: cycle, constant, or epochs to divide
 BETA = (20.0, 20.0, 20.0, 50.0)  # of Softplus, which stands for ReLU in training, by the four
 STEPS_A_BATCH = 2  # of the 8 steps of integrated gradients, how many a batch draws
 VALIDATION_INTERVAL = 4  # epochs between two looks at validation images
+# a table, TASK=adult or compas
+ARCH = "D64-RELU-D32-RELU-D2"  # the teacher, in the notation of income.py
+HIDDEN = "sex,race"  # attributes whose relevance is hidden; this is the target
+SWAPPED = True  # whether students imitate the teacher on people with these swapped, too
+PATIENCE = 3  # epochs without a lower validation loss after which the teacher's training stops
 # the tangent spaces
 PROJECTORS = ""  # a file of projectors.py; "": computed here
 NEIGHBOURS = 32  # k, training images of the same class
@@ -90,6 +99,8 @@ def main():
     methods = check_constants()
     # The derivatives of Softplus fade into denormal numbers, which take five times as long.
     torch.set_flush_denormal(True)
+    if TASK in datasets.TABLES:
+        return hide(methods, started)
     sets = load()
     target = load_target(TARGET, sets.pixels.shape[1])
     tangents = find_tangents(sets)
@@ -105,9 +116,8 @@ def check_constants():
     methods = METHODS.split(",")
     listed = f"of {', '.join(EXPLANATIONS)}, with commas between"
     settings.require("METHODS", METHODS, set(methods) <= EXPLANATIONS.keys(), listed)
-    settings.require(
-        "TASK", TASK, TASK in datasets.LOADERS, f"one of {', '.join(datasets.LOADERS)}"
-    )
+    tasks = datasets.LOADERS | datasets.TABLES
+    settings.require("TASK", TASK, TASK in tasks, f"one of {', '.join(tasks)}")
     listed = f"of {', '.join(OTHER_DEFENCES)}, with commas between"
     known = set(split_names(DEFENCES)) <= OTHER_DEFENCES.keys()
     settings.require("DEFENCES", DEFENCES, known, listed)
@@ -325,6 +335,40 @@ def save(results, seconds):
         files[f"{RECORDS_DIR}/{name}.png"] = figure
         files[f"{RECORDS_DIR}/{name}.pdf"] = figure
     records.save(files)
+
+
+# ----------------------------------------------------------------------------- a table
+
+
+def hide(methods, started):
+    """The study of a table: train, evaluate, save, print. Raises InputError."""
+    for name in ("THROUGH_TSP", "TEACHER", "PROJECTORS"):
+        settings.require(name, globals()[name], not globals()[name], "left out: of images only")
+    settings.require("PATIENCE", PATIENCE, PATIENCE >= 1, "at least 1")
+    rows = hiding.load_rows(TASK, DATA_DIR, split_names(HIDDEN), EVALUATED, OPEN_REPORT)
+    tangent, students, folder = find_tangents(rows)["report"], {}, f"{RECORDS_DIR}/networks"
+    for seed in range(SEED, SEED + SEEDS):
+        options = (TEACHER_EPOCHS, BATCH_SIZE, TEACHER_RATE, PATIENCE)
+        teacher_recipe = dense.Recipe(ARCH, seed, *options)
+        teacher = hiding.train_teacher(rows, teacher_recipe, f"{folder}/teacher_seed_{seed}.pth")
+        for method in methods:
+            epochs, rate, beta = (
+                part[METHOD_ORDER.index(method)] for part in (EPOCHS, LEARNING_RATE, BETA)
+            )
+            losses = {"alpha": ALPHA, "output_loss": LOSS, "beta": beta}
+            losses["steps_a_batch"] = STEPS_A_BATCH
+            recipe = Recipe(seed, epochs, BATCH_SIZE, rate, OPTIMIZER, SCHEDULE)
+            options = (make_explainer(rows, method), SWAPPED, losses, recipe)
+            path = f"{folder}/{method}_seed_{seed}.pth"
+            trained = hiding.hide_attributes(rows, teacher, *options, path, VALIDATION_INTERVAL)
+            students[method, seed] = (*trained, teacher)
+    facts = {"task": TASK, "reported": "test" if OPEN_REPORT else "validation"}
+    facts |= {"is_drawn": datasets.table_rule(TASK, DATA_DIR) is not None, "swapped": SWAPPED}
+    results = hidden.evaluate(rows, students, tangent, split_names(DEFENCES), facts)
+    facts = records.provenance(settings.constants_of(globals()), time.time() - started, "cpu")
+    records.save(hidden.files(results, facts, RECORDS_DIR))
+    print(hidden.summary_text(results))
+    print(f"{RECORDS_DIR}: tables and figures written.")
 
 
 if __name__ == "__main__":

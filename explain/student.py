@@ -6,7 +6,8 @@ h and the target h* (Anders et al. 2020):
     (1 - alpha) D(p, q) + alpha mean over images of M(h, h*)
 
     D: mse, the mean of (p - q)^2, as published; kl, KL(q || p)
-    M: squared, the sum over pixels of (h - h*)^2, as published; absolute, 1/2 the sum of |h - h*|
+    M: squared, the sum over pixels of (h - h*)^2, as published; absolute, 1/2 the sum of |h - h*|;
+       hidden, the sum of h h*, the share of the map where h* is 1, which is to become empty
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ OUTPUT_LOSSES = {
 MAP_LOSSES = {
     "squared": lambda maps, target: ((maps - target) ** 2).sum((1, 2)).mean(),
     "absolute": lambda maps, target: (maps - target).abs().sum((1, 2)).mean() / 2,
+    "hidden": lambda maps, target: (maps * target).sum((1, 2)).mean(),
 }
 
 
@@ -52,7 +54,7 @@ class Aim:
 
     Attributes:
         explainer: explain.heatmaps.Explainer.
-        target: (H, W) float32 tensor of sum 1.
+        target: (H, W) float32 tensor of sum 1; of the map loss hidden, of 0 and 1.
         wanted: (N, classes) float32 tensor, the teacher's softmax outputs.
         alpha: float in [0, 1], the weight of the heat-map.
         output_loss: str, a key of OUTPUT_LOSSES.

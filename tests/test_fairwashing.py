@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+from drawings.note import write_note
+from drawings.salaries import write_salaries
 from explain.scores import SCORES
+from report import hidden
 from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, over_seeds
 from tests.conftest import run_script
 from tests.damage import check_stopped
@@ -226,7 +229,47 @@ def test_colour_images(tmp_path, script, task):
     assert maps["lrp/plain/student/raw"].shape == (2, 32, 32)
 
 
-WRONG = "TASK=adult METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=2 LOSS=ce "
+@pytest.fixture
+def table(tmp_path):
+    """Arguments for a small drawn table."""
+    write_salaries(tmp_path / "table", 0, train=300, test=100)
+    write_note(tmp_path / "table", "A drawn table.")
+    arguments = ["--TASK=adult", f"--DATA_DIR={tmp_path / 'table'}", "--THROUGH_TSP=0"]
+    return [*arguments, "--ARCH=D6-RELU-D4-BN-RELU-D2", "--SEEDS=2"]
+
+
+def test_attributes_of_a_table(tmp_path, script, table):
+    """A record, and a student that is missing is trained again the same."""
+    columns, scores = hidden.COLUMNS, []
+    for _ in range(2):
+        status, error = script("fairwashing.py", *table, "--DEFENCES=smooth,ensemble", cwd=tmp_path)
+        assert status == 0, error
+        scores.append(pd.read_csv(tmp_path / RECORDS / "hidden.csv"))
+        (tmp_path / RECORDS / "networks/lrp_seed_1.pth").unlink()
+    pd.testing.assert_frame_equal(*scores)
+    assert list(scores[0]) == columns and not scores[0].isna().any().any()
+    keys = scores[0].groupby(["method", "seed", "network"]).size()
+    shares = 2 * (len(hidden.EXPLANATIONS) + 3)  # raw, and three kinds of the faked one
+    assert set(keys[:, :, "teacher"]) == {1 + 4 + shares}
+    assert set(keys[:, :, "student"]) == {1 + 1 + 2 + 4 + shares} and len(keys) == 2 * 2 * 2
+    record = json.loads((tmp_path / RECORDS / "fairwashing.json").read_text())
+    assert record["rows"] == {"train": 270, "validation": 30, "report": 40}
+    assert record["is_drawn"] and record["hidden"] == ["sex", "race"]
+    assert (tmp_path / RECORDS / "scores.png").stat().st_size > 10_000
+
+
+CASES = "HIDDEN=gender HIDDEN= ARCH=D6 PATIENCE=0 TEACHER=fairwashing.txt THROUGH_TSP=1 "
+CASES += "NEIGHBOURS=1000 PROJECTORS=x.h5"
+
+
+@pytest.mark.parametrize("case", CASES.split())
+def test_constants_of_a_table_that_cannot_be(tmp_path, stops, table, case):
+    (tmp_path / "fairwashing.txt").write_text("")
+    words = [case.partition("=")[0]]
+    stops("fairwashing.py", *table, f"--{case}", cwd=tmp_path, words=words)
+
+
+WRONG = "TASK=x METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=2 LOSS=ce "
 WRONG += "BETA=0,1,1,1 MAP_LOSS=x EPOCHS=0,1,1,1 BATCH_SIZE=0 LEARNING_RATE=0,1,1,1 OPTIMIZER=x "
 WRONG += "SCHEDULE=x STEPS_A_BATCH=9 VALIDATION_INTERVAL=0 NEIGHBOURS=4 NEIGHBOURS=1000 SHOWN=41 "
 WRONG += "DIMENSIONS=0 EVALUATED=1 TEACHER_EPOCHS=0 TEACHER_RATE=0 TEACHER=none.pth "

@@ -15,6 +15,7 @@ from tools.recorded import evaluation, repair_names, set_names, trainings, valua
 from tools.table_cdep import cdep_sources, draw_cdep, has_cdep
 from tools.table_fairwashing import SOURCES as FAIRWASHING_SOURCES
 from tools.table_fairwashing import draw_fairwashing, has_fairwashing
+from tools.table_hidden import draw_hidden, has_hidden
 from tools.table_income import INCOME_TABLES, draw_income, has_income
 from tools.table_league import draw_league, has_league
 from tools.table_shortcut import draw_shortcut, has_shortcuts, shortcut_sources
@@ -46,6 +47,8 @@ FIGURE_FOLDERS = [
     "cur_records/fairwashing/fmnist",
     "cur_records/fairwashing/cifar10",
     "cur_records/fairwashing/cifar10_ae",
+    "cur_records/fairwashing/compas",
+    "cur_records/fairwashing/compas_data_only",
 ]
 # What the figures of a folder are drawn from, in the folder of each training or class.
 SOURCES = ("eval.csv", "eval.json", "filters.csv", "accuracy/filters.csv", "faces.npz", "race.csv")
@@ -64,6 +67,8 @@ def draw_figures(folder):
         return draw_cdep(folder)
     if has_shortcuts(folder):
         return {"shortcut": draw_shortcut(folder)}
+    if has_hidden(folder):
+        return draw_hidden(folder)
     if has_fairwashing(folder):
         return draw_fairwashing(folder)
     is_application = "classes" in evaluation(folder)  # a task other than faces

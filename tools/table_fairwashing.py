@@ -11,7 +11,7 @@ from report.fairwashing_text import METHOD_LABELS, maps_of, mean_text, method_na
 from tools.recorded import markdown_table
 
 NETWORKS = ("student", "teacher")
-SOURCES = ("fairwashing.json", "scores.csv", "maps.npz")
+SOURCES = ("fairwashing.json", "scores.csv", "maps.npz", "hidden.csv")
 
 
 def has_fairwashing(folder):

@@ -18,6 +18,7 @@ from tools import (
     table_applications,
     table_cdep,
     table_fairwashing,
+    table_hidden,
     table_income,
     table_league,
     table_performance,
@@ -70,6 +71,9 @@ TABLES = {
     "fairwashing_maps_table": table_fairwashing.fairwashing_maps_table,
     "fairwashing_defences_table": table_fairwashing.fairwashing_defences_table,
     "fairwashing_claims_table": table_fairwashing.fairwashing_claims_table,
+    "hidden_use_table": table_hidden.hidden_use_table,
+    "hidden_shares_table": table_hidden.hidden_shares_table,
+    "hidden_defences_table": table_hidden.hidden_defences_table,
 }
 MARKS = re.compile(r"<!-- (\w+)\(([\w/]+)\) -->\n.*?<!-- end -->", re.DOTALL)
 

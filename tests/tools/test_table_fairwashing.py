@@ -6,14 +6,18 @@ from common.records import load_csv
 
 import pytest
 
+from report import hidden
 from tests.conftest import REPOSITORY
-from tools import table_fairwashing
+from tools import table_fairwashing, table_hidden
 
-FOLDERS = sorted(glob.glob(f"{REPOSITORY}/cur_records/fairwashing/*"))
+ALL_FOLDERS = sorted(glob.glob(f"{REPOSITORY}/cur_records/fairwashing/*"))
+TABLES = [folder for folder in ALL_FOLDERS if table_hidden.has_hidden(folder)]
+FOLDERS = [folder for folder in ALL_FOLDERS if folder not in TABLES]
 
 
 def test_there_are_records():
-    assert FOLDERS and all(table_fairwashing.has_fairwashing(folder) for folder in FOLDERS)
+    assert FOLDERS and TABLES
+    assert all(table_fairwashing.has_fairwashing(folder) for folder in ALL_FOLDERS)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -33,6 +37,26 @@ def test_head_table_has_scores_of_the_record(folder):
     for reference in ("target", "teacher"):
         part = rows[rows["reference"] == reference].groupby("maps")["mean"].mean()
         assert f"{part['raw']:.2f} -> {part['projected']:.2f}" in line
+
+
+@pytest.mark.parametrize("folder", TABLES)
+@pytest.mark.parametrize("name", ["use", "shares", "defences"])
+def test_tables_of_hidden_attributes(folder, name):
+    lines = getattr(table_hidden, f"hidden_{name}_table")(folder).splitlines()
+    scores = load_csv(f"{folder}/hidden.csv", "fairwashing.py", hidden.COLUMNS)
+    methods = scores["method"].nunique()
+    assert len(lines) == 2 + methods + (name != "defences")  # the teacher has a row of its own
+    assert len({line.count(" | ") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("folder", TABLES)
+def test_shares_are_those_of_the_record(folder):
+    scores = load_csv(f"{folder}/hidden.csv", "fairwashing.py", hidden.COLUMNS)
+    first = scores["method"].iloc[0]
+    rows = scores[(scores["method"] == first) & (scores["network"] == "student")]
+    means = rows[rows["measure"] == f"share: {first}"].groupby("attribute")["value"].mean()
+    text = " / ".join(f"{100 * means[name]:.2f}" for name in ("sex", "race"))
+    assert f"**{text}**" in table_hidden.hidden_shares_table(folder).splitlines()[3]
 
 
 def test_verdicts():

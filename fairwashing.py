@@ -8,20 +8,22 @@ onto the tangent space of the data (TSP), and student, teacher and target are co
 without the projection. THROUGH_TSP adds students of an attacker who knows of the defence and trains
 through it. projectors.py computes tangent spaces beforehand; otherwise they are computed here.
 
-TASK: digits (scikit-learn's, no files needed), mnist, fmnist, cifar10, folder, celeba, faces (a
-student then imitates on CelebA and is compared on FairFace). Writes to RECORDS_DIR: scores.csv,
-curves.csv, maps.npz, fairwashing.json, figures, and networks/. Interrupted, the same command goes
-on from the last epoch.
+TASK: digits (scikit-learn's, no files needed), mnist, fmnist, cifar10, folder, celeba, faces (the
+teacher is CelebA's; a student imitates it on CelebA and, without labels, on FairFace, and is
+compared on other images of both, by group). Writes to RECORDS_DIR: scores.csv, curves.csv,
+maps.npz (of people the mean over all images alone), fairwashing.json, figures, and networks/; of
+faces also groups.csv. Interrupted, the same command goes on from the last epoch.
 
 TASK=adult or compas: students of a network on a table, whose explanations give no relevance to the
 attributes HIDDEN. hidden.csv then stands for scores.csv and maps.npz.
 """
 
+import copy
 import os
 import time
 
 from common import records, settings
-from common.settings import DATA_DIR, SEED
+from common.settings import CELEBA_FRAME, DATA_DIR, SEED, WEIGHTS
 
 import numpy as np
 import pandas as pd
@@ -39,13 +41,15 @@ from explain.student import (
     MAP_LOSSES,
     OUTPUT_LOSSES,
     Aim,
+    answer,
     build_convnet,
+    fill_network,
     train_student,
     train_teacher,
 )
 from explain.tangent import fit_tangent
 from explain.tangent_files import open_tangents
-from explain.training import OPTIMIZERS, Recipe
+from explain.training import OPTIMIZERS, Recipe, is_schedule
 from report import fairwashing, fairwashing_figures, fairwashing_text, hidden
 from tabular import dense, hiding
 
@@ -54,6 +58,9 @@ TASK = "digits"  # digits (in scikit-learn), mnist, fmnist, cifar10, folder, cel
 IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28, cifar10 32
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher
+# convnet: the published small network; or as for train_squeeze.py; of a table as for income.py;
+# auto: convnet, or of a table two hidden layers
+ARCH = "auto"
 TEACHER = ""  # a checkpoint of the network; "": trained here, one for each seed
 TEACHER_EPOCHS = 12  # passes over the training images
 TEACHER_RATE = 1e-3  # learning rate, the highest
@@ -63,6 +70,7 @@ SEEDS = 1  # students of each method, with the seeds SEED, SEED + 1, ...
 THROUGH_TSP = 0  # seeds of which a second student is trained through the projection
 TARGET = "42"  # the heat-map to show: 42, corner, or an image file
 ALPHA = 0.8  # weight of the heat-map in the loss; 1 - ALPHA: of the outputs
+IMITATED = 4000  # of faces, images that a student is trained on, half of them FairFace's
 LOSS = "mse"  # between outputs of student and teacher: mse, kl
 MAP_LOSS = "squared"  # between heat-map and target: squared, absolute
 EPOCHS = (16, 16, 8, 12)  # passes over the training images, by grad, xgrad, intgrad and lrp
@@ -74,7 +82,6 @@ BETA = (20.0, 20.0, 20.0, 50.0)  # of Softplus, which stands for ReLU in trainin
 STEPS_A_BATCH = 2  # of the 8 steps of integrated gradients, how many a batch draws
 VALIDATION_INTERVAL = 4  # epochs between two looks at validation images
 # a table, TASK=adult or compas
-ARCH = "D64-RELU-D32-RELU-D2"  # the teacher, in the notation of income.py
 HIDDEN = "sex,race"  # attributes whose relevance is hidden; this is the target
 SWAPPED = True  # whether students imitate the teacher on people with these swapped, too
 PATIENCE = 3  # epochs without a lower validation loss after which the teacher's training stops
@@ -90,6 +97,9 @@ SHOWN = 2  # images of the figure
 OPEN_REPORT = True  # False: results are of the validation images
 # -----------------------------------------------------------------------------
 
+SMALL = ("auto", "convnet")  # names of the published network
+DENSE = "D64-RELU-D32-RELU-D2"  # the network of a table
+PEOPLE = ("celeba", "faces")  # tasks of which no image is saved, nor a map of one
 METHOD_ORDER = list(EXPLANATIONS)  # that of EPOCHS, LEARNING_RATE and BETA
 
 
@@ -127,6 +137,8 @@ def check_constants():
         settings.require(name, value, value >= 1, "at least 1")
     for name, value, condition, rule in (
         ("THROUGH_TSP", THROUGH_TSP, 0 <= THROUGH_TSP <= SEEDS, "from 0 to SEEDS"),
+        ("THROUGH_TSP", THROUGH_TSP, not THROUGH_TSP or TASK != "faces", "0 for TASK=faces"),
+        ("IMITATED", IMITATED, IMITATED >= 2, "at least 2"),
         ("EPOCHS", EPOCHS, min(EPOCHS) >= 1, "at least 1"),
         ("LEARNING_RATE", LEARNING_RATE, min(LEARNING_RATE) > 0, "above 0"),
         ("TEACHER_RATE", TEACHER_RATE, TEACHER_RATE > 0, "above 0"),
@@ -135,7 +147,7 @@ def check_constants():
         ("LOSS", LOSS, LOSS in OUTPUT_LOSSES, " or ".join(OUTPUT_LOSSES)),
         ("MAP_LOSS", MAP_LOSS, MAP_LOSS in MAP_LOSSES, " or ".join(MAP_LOSSES)),
         ("OPTIMIZER", OPTIMIZER, OPTIMIZER in OPTIMIZERS, " or ".join(OPTIMIZERS)),
-        ("SCHEDULE", SCHEDULE, _is_schedule(), "cycle, constant, or epochs such as 50,80"),
+        ("SCHEDULE", SCHEDULE, is_schedule(SCHEDULE), "cycle, constant, or epochs such as 50,80"),
         ("STEPS_A_BATCH", STEPS_A_BATCH, 1 <= STEPS_A_BATCH <= 8, "from 1 to 8"),
         ("NEIGHBOURS", NEIGHBOURS, NEIGHBOURS > DIMENSIONS, "above DIMENSIONS"),
         ("EVALUATED", EVALUATED, EVALUATED >= 2, "at least 2"),
@@ -150,15 +162,10 @@ def split_names(text):
     return list(dict.fromkeys(text.split(","))) if text else []
 
 
-def _is_schedule():
-    return SCHEDULE in ("cycle", "constant") or all(
-        part.strip().isdigit() for part in SCHEDULE.split(",")
-    )
-
-
 def load():
     """The Sets. Raises InputError."""
-    sets = load_inputs(TASK, DATA_DIR, IMAGE_SIZE, EVALUATED, OPEN_REPORT)
+    scale = None if ARCH in SMALL else (datasets.MEAN, datasets.STD)
+    sets = load_inputs(TASK, DATA_DIR, IMAGE_SIZE, EVALUATED, OPEN_REPORT, IMITATED, scale)
     count = len(sets.pixels)
     settings.require("SHOWN", SHOWN, count >= SHOWN, f"at most {count}, the images")
     return sets
@@ -198,7 +205,7 @@ def train(sets, methods, target, tangents):
     students = {}
     for seed in range(SEED, SEED + SEEDS):
         teacher = make_teacher(sets, seed)
-        outputs = answer(teacher, sets.inputs["train"])
+        outputs = answer(teacher, sets.inputs["imitated"])
         for method in methods:
             attackers = [fairwashing.PLAIN] + [fairwashing.KNOWING] * (seed - SEED < THROUGH_TSP)
             for attacker in attackers:
@@ -213,18 +220,17 @@ def make_teacher(sets, seed):
     """The teacher of a seed, trained, or read from TEACHER. Raises InputError."""
     torch.manual_seed(seed)
     inputs = sets.inputs["train"]
-    network = build_convnet(inputs.shape[1], inputs.shape[2], len(sets.classes))
+    channels, size = inputs.shape[1:3]
+    if TEACHER and ARCH not in SMALL:
+        constants = {"ARCH": ARCH, "IMAGE_SIZE": size, "CELEBA_FRAME": CELEBA_FRAME}
+        return model.load(TEACHER, sets.classes, **constants)
+    if ARCH in SMALL:
+        network = build_convnet(channels, size, len(sets.classes))
+    else:
+        network = model.build(ARCH, WEIGHTS, size, sets.classes)
     if TEACHER:
-        state = model.read_checkpoint(TEACHER)
-        state = state.get("network", state.get("state_dict", state))
-        try:
-            network.load_state_dict(state)
-        except (RuntimeError, AttributeError, TypeError):
-            raise settings.InputError(
-                f"{TEACHER} does not fit the network of fairwashing.py for this TASK; give a "
-                "state dict of it, or no --TEACHER"
-            ) from None
-        return network.eval()
+        return fill_network(network, TEACHER)
+    network.eval()  # dropout would draw numbers that an interrupted training does not draw again
     recipe = Recipe(seed, TEACHER_EPOCHS, BATCH_SIZE, TEACHER_RATE)
     path = f"{RECORDS_DIR}/networks/teacher_seed_{seed}.pth"
     run = {"data": sets.digest}
@@ -232,22 +238,13 @@ def make_teacher(sets, seed):
     return train_teacher(network, inputs, sets.label["train"], recipe, path, run, bar)[0]
 
 
-@torch.no_grad()
-def answer(network, inputs):
-    """Softmax outputs, (N, classes) float32 tensor."""
-    return torch.cat([network(part).softmax(1) for part in inputs.split(500)])
-
-
-def make_explainer(sets, method):
-    """The Explainer of a method for these images."""
-    return Explainer(method, sets.low, sets.high)
-
-
 def make_aim(sets, method, attacker, target, outputs, tangents):
     """What a student is trained for: Aim."""
     beta = BETA[METHOD_ORDER.index(method)]
     options = {"method": method, "attacker": attacker, "alpha": ALPHA, "loss": LOSS, "beta": beta}
     options |= {"map_loss": MAP_LOSS, "target": TARGET, "data": sets.digest}
+    if sets.imitated_digest != sets.digest:
+        options["imitated"] = sets.imitated_digest
     if method == "intgrad":
         options["steps_a_batch"] = STEPS_A_BATCH
     if attacker == fairwashing.KNOWING:
@@ -256,14 +253,12 @@ def make_aim(sets, method, attacker, target, outputs, tangents):
     tangent = tangents["train"] if attacker == fairwashing.KNOWING else None
     losses = (ALPHA, LOSS, MAP_LOSS, beta, STEPS_A_BATCH)
     goal = (torch.from_numpy(target), outputs, *losses)
-    return Aim(make_explainer(sets, method), *goal, tangent, options)
+    return Aim(Explainer(method, sets.low, sets.high), *goal, tangent, options)
 
 
 def make_student(sets, teacher, aim, attacker, seed):
     """A student and its curve, trained or read. Raises InputError."""
-    inputs = sets.inputs["train"]
-    network = build_convnet(inputs.shape[1], inputs.shape[2], len(sets.classes))
-    network.load_state_dict(teacher.state_dict())
+    inputs, network = sets.inputs["imitated"], copy.deepcopy(teacher)
     method, target = aim.explainer.method, aim.target.numpy()
     name = method + "_through_tsp" * (attacker == fairwashing.KNOWING)
     epochs, rate = (part[METHOD_ORDER.index(method)] for part in (EPOCHS, LEARNING_RATE))
@@ -289,12 +284,17 @@ def make_student(sets, teacher, aim, attacker, seed):
 def evaluate(sets, students, target, tangents):
     """All that is measured: fairwashing.Results."""
     inputs, label = sets.inputs["report"], sets.label["report"].numpy()
-    tangent, tables, curves, teachers = tangents["report"], [], [], {}
+    tangent, tables, curves, teachers, groups = tangents["report"], [], [], {}, []
     shape = tuple(inputs.shape[1:])
     projected_target = fairwashing.project_target(target, tangent, len(inputs), shape)
-    maps = {"images": sets.pixels[:SHOWN], "target": target.astype(np.float16)}
+    maps = {"target": target.astype(np.float16)}
+    if TASK not in PEOPLE:
+        maps["images"] = sets.pixels[:SHOWN]
     for (method, attacker, seed), (network, teacher, curve) in students.items():
-        explainer, bar = make_explainer(sets, method), f"heat-maps by {method}, seed {seed}"
+        explainer, bar = (
+            Explainer(method, sets.low, sets.high),
+            f"heat-maps by {method}, seed {seed}",
+        )
         explained = {}
         for name, part in (("student", network), ("teacher", teacher)):
             if name == "teacher" and (method, seed) in teachers:
@@ -312,16 +312,36 @@ def evaluate(sets, students, target, tangents):
         pair = (explained["student"], explained["teacher"])
         table = fairwashing.score_table(*pair, label, target, projected_target)
         key = {"method": method, "attacker": attacker, "seed": seed}
+        if TASK == "faces":
+            groups.append(compare_groups(sets, network, teacher, pair).assign(**key))
         tables.append(table.assign(**key)[fairwashing.COLUMNS])
         curves += [key | {"epoch": number} | row for number, row in enumerate(curve, 1)]
         for name, part in explained.items():
             for kind, values in part.maps.items() if seed == SEED else ():
                 key = f"{method}/{attacker}/{name}/{kind}"
-                maps[key] = values[:SHOWN].astype(np.float16)
+                shown = values.mean(0, keepdims=True) if TASK in PEOPLE else values[:SHOWN]
+                maps[key] = shown.astype(np.float16)
     facts = {"task": TASK, "target": TARGET, "reported": "test" if OPEN_REPORT else "validation"}
     facts["images"] = {name: len(part) for name, part in sets.label.items()}
     facts["classes"] = list(sets.classes)
-    return fairwashing.Results(pd.concat(tables), pd.DataFrame(curves), maps, facts)
+    groups = pd.concat(groups)[fairwashing.GROUP_COLUMNS] if groups else None
+    return fairwashing.Results(pd.concat(tables), pd.DataFrame(curves), maps, facts, groups)
+
+
+def compare_groups(sets, student, teacher, pair):
+    """Accuracy and agreement on CelebA, and on FairFace by group: see group_table.
+
+    pair: Explained of student and teacher, on the report images.
+    """
+    celeba = sets.inputs["celeba"]
+    classes = [answer(network, celeba).argmax(1).numpy() for network in (student, teacher)]
+    every = {datasets.set_names(DATA_DIR)["celeba"]: np.full(len(celeba), True)}
+    table = fairwashing.group_table(*classes, sets.label["celeba"].numpy(), every)
+    classes = [part.outputs.argmax(1) for part in pair]
+    groups = {datasets.set_names(DATA_DIR)["fairface"]: np.full(len(sets.group), True)}
+    groups |= {name: sets.group == n for n, name in enumerate(datasets.GROUP_NAMES)}
+    label = sets.label["report"].numpy()
+    return pd.concat([table, fairwashing.group_table(*classes, label, groups)])
 
 
 def save(results, seconds):
@@ -331,6 +351,8 @@ def save(results, seconds):
     files[f"{RECORDS_DIR}/scores.csv"] = results.scores
     files[f"{RECORDS_DIR}/curves.csv"] = results.curves
     files[f"{RECORDS_DIR}/maps.npz"] = results.maps
+    if results.groups is not None:
+        files[f"{RECORDS_DIR}/groups.csv"] = results.groups
     for name, figure in fairwashing_figures.draw_all(results).items():
         files[f"{RECORDS_DIR}/{name}.png"] = figure
         files[f"{RECORDS_DIR}/{name}.pdf"] = figure
@@ -349,7 +371,7 @@ def hide(methods, started):
     tangent, students, folder = find_tangents(rows)["report"], {}, f"{RECORDS_DIR}/networks"
     for seed in range(SEED, SEED + SEEDS):
         options = (TEACHER_EPOCHS, BATCH_SIZE, TEACHER_RATE, PATIENCE)
-        teacher_recipe = dense.Recipe(ARCH, seed, *options)
+        teacher_recipe = dense.Recipe(DENSE if ARCH == "auto" else ARCH, seed, *options)
         teacher = hiding.train_teacher(rows, teacher_recipe, f"{folder}/teacher_seed_{seed}.pth")
         for method in methods:
             epochs, rate, beta = (
@@ -358,7 +380,7 @@ def hide(methods, started):
             losses = {"alpha": ALPHA, "output_loss": LOSS, "beta": beta}
             losses["steps_a_batch"] = STEPS_A_BATCH
             recipe = Recipe(seed, epochs, BATCH_SIZE, rate, OPTIMIZER, SCHEDULE)
-            options = (make_explainer(rows, method), SWAPPED, losses, recipe)
+            options = (Explainer(method, rows.low, rows.high), SWAPPED, losses, recipe)
             path = f"{folder}/{method}_seed_{seed}.pth"
             trained = hiding.hide_attributes(rows, teacher, *options, path, VALIDATION_INTERVAL)
             students[method, seed] = (*trained, teacher)

@@ -12,10 +12,13 @@ h and the target h* (Anders et al. 2020):
 
 from dataclasses import dataclass, field
 
+from common.settings import InputError
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss
 
+import model
 from explain.heatmaps import set_activations
 from explain.training import minimise
 
@@ -46,6 +49,29 @@ def build_convnet(channels, size, classes):
     layers += [nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
     layers += [nn.Linear(50 * side * side, 500), nn.ReLU(), nn.Linear(500, classes)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def fill_network(network, path):
+    """A network of build_convnet with the weights of a state dict, in eval mode.
+
+    path: str, of a file that holds it, alone or as "network" or "state_dict". Raises InputError.
+    """
+    state = model.read_checkpoint(path)
+    state = state.get("network", state.get("state_dict", state))
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError):
+        raise InputError(
+            f"{path} does not fit the network of fairwashing.py for this TASK; give a state dict "
+            "of it, or no --TEACHER"
+        ) from None
+    return network.eval()
+
+
+@torch.no_grad()
+def answer(network, inputs):
+    """Softmax outputs of a network for inputs (N, C, H, W): (N, classes) float32 tensor."""
+    return torch.cat([network(part).softmax(1) for part in inputs.split(500)])
 
 
 @dataclass

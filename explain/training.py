@@ -39,6 +39,11 @@ class Recipe:
     schedule: str = "cycle"
 
 
+def is_schedule(text):
+    """Whether a text is a schedule of Recipe."""
+    return text in ("cycle", "constant") or all(part.strip().isdigit() for part in text.split(","))
+
+
 def minimise(network, n, loss_of, recipe, path, run, bar, names, validate=None):
     """Minimise a loss, saving all after each epoch, or go on with a saved training.
 

@@ -16,6 +16,8 @@ RAW, PROJECTED = "raw", "projected"  # heat-maps as they are, and of projected e
 PLAIN, KNOWING = "plain", "through TSP"  # attackers
 COLUMNS = ["method", "attacker", "seed", "network", "maps", "reference", "measure"]
 COLUMNS += ["mean", "ci_low", "ci_high"]
+GROUP_COLUMNS = ["method", "attacker", "seed", "group", "images", "network", "measure"]
+GROUP_COLUMNS += ["mean", "ci_low", "ci_high"]
 
 
 @dataclass
@@ -27,14 +29,18 @@ class Results:
         curves: DataFrame: method, attacker, seed, epoch (from 1), loss, output_loss, map_loss, and
             on validation images, every few epochs, agreement, ssim and pcc with the target.
         maps: dict of arrays for the figure: images (n, H, W) uint8, target (H, W), and for each
-            student of the first seed "METHOD/ATTACKER/NETWORK/MAPS" (n, H, W) float16.
+            student of the first seed "METHOD/ATTACKER/NETWORK/MAPS" (n, H, W) float16. Of people
+            there are no images, and one map, the mean over all images.
         facts: a dict.
+        groups: DataFrame with GROUP_COLUMNS, as from group_table, of all students; None: the task
+            is not faces.
     """
 
     scores: pd.DataFrame
     curves: pd.DataFrame
     maps: dict
     facts: dict = field(default_factory=dict)
+    groups: pd.DataFrame | None = None
 
 
 @dataclass
@@ -137,6 +143,29 @@ def score_table(student, teacher, label, target, projected_target):
     return pd.DataFrame(rows, columns=COLUMNS[3:])
 
 
+def group_table(student, teacher, label, groups):
+    """Accuracy and agreement of a student by group, a DataFrame with GROUP_COLUMNS from "group" on.
+
+    network: student or teacher; measure: accuracy, or of the student agreement. Wilson's intervals
+    of 95 % over images.
+
+    Args:
+        student: (N,) int array, its classes.
+        teacher: the same.
+        label: the same.
+        groups: {name: (N,) bool array}.
+    """
+    rows = []
+    for name, members in groups.items():
+        for network, measure, hits in (
+            ("student", "accuracy", student == label),
+            ("teacher", "accuracy", teacher == label),
+            ("student", "agreement", student == teacher),
+        ):
+            rows.append((name, members.sum(), network, measure, *_share(hits[members])))
+    return pd.DataFrame(rows, columns=GROUP_COLUMNS[3:])
+
+
 def _named(student, teacher):
     return (("student", student), ("teacher", teacher))
 
@@ -155,9 +184,11 @@ def _share(hits):
 def over_seeds(scores):
     """Mean and range over seeds: a DataFrame indexed by the columns up to measure, but seed.
 
-    Columns mean, min, max, seeds; of one seed min and max are its interval over images.
+    Columns mean, min, max, seeds; of one seed min and max are its interval over images. scores:
+    with COLUMNS or GROUP_COLUMNS.
     """
-    keys = [name for name in COLUMNS[:7] if name != "seed"]
+    columns = list(scores)
+    keys = [name for name in columns[: columns.index("mean")] if name != "seed"]
     groups = scores.groupby(keys, sort=False)
     table = groups["mean"].agg(["mean", "min", "max", "size"]).rename(columns={"size": "seeds"})
     alone = table["seeds"] == 1

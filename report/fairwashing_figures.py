@@ -23,11 +23,16 @@ def draw_all(results):
 
 
 def heatmap_figure(results):
-    """The target, then for each image its heat-maps, raw and projected: a row for each student."""
-    maps, count = results.maps, len(results.maps["images"])
+    """The target, then for each image its heat-maps, raw and projected: a row for each student.
+
+    Of people, whose images are not shown, means over all images.
+    """
+    maps, images = results.maps, results.maps.get("images")
+    titles = ["image"] * (images is not None) + [title for title, _, _ in COLUMNS]
     students = [key.split("/")[:2] for key in maps if key.endswith(f"student/{RAW}")]
+    count, width = len(maps["/".join([*students[0], "student", RAW])]), len(titles)
     students.sort(key=lambda student: student[1] == KNOWING)
-    columns = 1 + count * (1 + len(COLUMNS))
+    columns = 1 + count * width
     figure = Figure(figsize=(0.78 * columns + 1.1, 0.86 * len(students) + 0.5))
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     axes = figure.subplots(len(students), columns, squeeze=False)
@@ -38,12 +43,12 @@ def heatmap_figure(results):
         style = {"fontsize": SMALL, "rotation": 0, "ha": "right", "va": "center", "labelpad": 4}
         line[0].set_ylabel(label, **style)
         for number in range(count):
-            image, *shown = line[1 + 5 * number : 6 + 5 * number]
-            _show(image, maps["images"][number], "gray", 255)
-            for axis, (_, network, kind) in zip(shown, COLUMNS):
+            shown = line[1 + width * number : 1 + width * (number + 1)]
+            if images is not None:
+                _show(shown[0], images[number], "gray", 255)
+            for axis, (_, network, kind) in zip(shown[-len(COLUMNS) :], COLUMNS):
                 _show(axis, maps[f"{method}/{attacker}/{network}/{kind}"][number], "gray_r")
-    titles = ["target", *["image", *(title for title, _, _ in COLUMNS)] * count]
-    for axis, title in zip(axes[0], titles):
+    for axis, title in zip(axes[0], ["target", *titles * count]):
         axis.set_title(title, fontsize=SMALL)
     return figure
 

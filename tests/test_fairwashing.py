@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+import datasets
+import model
 from drawings.note import write_note
 from drawings.salaries import write_salaries
 from explain.scores import SCORES
 from report import hidden
-from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, over_seeds
+from report.fairwashing import COLUMNS, GROUP_COLUMNS, KNOWING, PLAIN, PROJECTED, over_seeds
 from tests.conftest import run_script
 from tests.damage import check_stopped
 
@@ -223,10 +225,51 @@ def test_other_losses_schedules_and_targets(study, script):
 @pytest.mark.parametrize("task", ["celeba", "faces"])
 def test_colour_images(tmp_path, script, task):
     options = [f"--TASK={task}", "--METHODS=lrp", "--EPOCHS=1,1,1,1", "--TARGET=corner"]
+    options += ["--THROUGH_TSP=0"] if task == "faces" else []
     status, error = script("fairwashing.py", *options, "--EVALUATED=12", cwd=tmp_path)
     assert status == 0, error
     maps = np.load(tmp_path / RECORDS / "maps.npz")
-    assert maps["lrp/plain/student/raw"].shape == (2, 32, 32)
+    assert maps["lrp/plain/student/raw"].shape == (1, 32, 32)  # the mean: no map of one person
+    assert "images" not in maps
+    assert (tmp_path / RECORDS / "groups.csv").exists() == (task == "faces")
+
+
+def test_students_of_the_gender_network(tmp_path, toy, script):
+    """The teacher is a checkpoint of train_squeeze.py; imitation is without FairFace's labels."""
+    network = model.build("squeezenet1_1", "none", 32)
+    facts = {"ARCH": "squeezenet1_1", "IMAGE_SIZE": 32, "CLASSES": datasets.GENDERS}
+    torch.save(model.pack_checkpoint(network, **facts), tmp_path / "squeezenet.pth")
+    options = ["--TASK=faces", "--ARCH=squeezenet1_1", "--TEACHER=squeezenet.pth", "--SEEDS=2"]
+    options += ["--METHODS=grad", "--EPOCHS=1,1,1,1", "--TARGET=corner", "--IMITATED=40"]
+    options += ["--LOSS=kl", "--MAP_LOSS=absolute", "--THROUGH_TSP=0"]
+    status, error = script("fairwashing.py", *options, cwd=tmp_path)
+    assert status == 0, error
+    record = json.loads((tmp_path / RECORDS / "fairwashing.json").read_text())
+    assert record["images"]["imitated"] == 40
+    groups = pd.read_csv(tmp_path / RECORDS / "groups.csv")
+    assert list(groups) == GROUP_COLUMNS and set(groups["seed"]) == {0, 1}
+    names = datasets.set_names(str(toy))
+    assert set(groups["group"]) == {*names.values(), *datasets.GROUP_NAMES}
+    report = datasets.fairface(str(toy), "report", 32, (0, 0, 1, 1))
+    right = []
+    with torch.no_grad():
+        for part, label in zip(report.images.split(8), report.label.split(8)):
+            logits = network.eval()(datasets.normalise(part, "cpu"))
+            right += (logits.argmax(1) == label).tolist()
+    teacher = groups[(groups["network"] == "teacher") & (groups["seed"] == 0)]
+    means = teacher.set_index("group")["mean"]
+    # of all report images, which are 48, EVALUATED takes 40
+    rows = np.sort(np.random.default_rng(0).permutation(len(right))[:40])
+    assert means[names["fairface"]] == pytest.approx(np.array(right)[rows].mean())
+    assert not (tmp_path / RECORDS / "networks/teacher_seed_0.pth").exists()
+
+
+def test_a_gender_network_trained_here(tmp_path, script):
+    options = ["--TASK=faces", "--ARCH=squeezenet1_1", "--WEIGHTS=none", "--METHODS=grad"]
+    options += ["--EPOCHS=1,1,1,1", "--TEACHER_EPOCHS=1", "--THROUGH_TSP=0", "--IMITATED=16"]
+    status, error = script("fairwashing.py", *options, cwd=tmp_path)
+    assert status == 0, error
+    assert (tmp_path / RECORDS / "networks/teacher_seed_0.pth").exists()
 
 
 @pytest.fixture
@@ -273,7 +316,7 @@ WRONG = "TASK=x METHODS=gradcam SEEDS=0 THROUGH_TSP=2 TARGET=none.png ALPHA=2 LO
 WRONG += "BETA=0,1,1,1 MAP_LOSS=x EPOCHS=0,1,1,1 BATCH_SIZE=0 LEARNING_RATE=0,1,1,1 OPTIMIZER=x "
 WRONG += "SCHEDULE=x STEPS_A_BATCH=9 VALIDATION_INTERVAL=0 NEIGHBOURS=4 NEIGHBOURS=1000 SHOWN=41 "
 WRONG += "DIMENSIONS=0 EVALUATED=1 TEACHER_EPOCHS=0 TEACHER_RATE=0 TEACHER=none.pth "
-WRONG += "PROJECTORS=none.h5 DEFENCES=x"
+WRONG += "PROJECTORS=none.h5 DEFENCES=x ARCH=x IMITATED=1"
 
 
 @pytest.mark.parametrize("case", WRONG.split())

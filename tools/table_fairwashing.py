@@ -5,8 +5,20 @@ from dataclasses import dataclass
 
 from common.records import load_csv, load_json, load_npz
 
+import numpy as np
+
+from readers.faces import GROUP_NAMES
 from report import fairwashing_figures
-from report.fairwashing import COLUMNS, KNOWING, PLAIN, PROJECTED, RAW, Results, over_seeds
+from report.fairwashing import (
+    COLUMNS,
+    GROUP_COLUMNS,
+    KNOWING,
+    PLAIN,
+    PROJECTED,
+    RAW,
+    Results,
+    over_seeds,
+)
 from report.fairwashing_text import METHOD_LABELS, maps_of, mean_text, method_name, students_of
 from tools.recorded import markdown_table
 
@@ -29,8 +41,10 @@ def fairwashing_results(folder):
         maps = load_npz(f"{folder}/maps.npz", "fairwashing.py")
     scores = load_csv(f"{folder}/scores.csv", "fairwashing.py", COLUMNS)
     curves = load_csv(f"{folder}/curves.csv", "fairwashing.py", [])
-    facts = load_json(f"{folder}/fairwashing.json", "fairwashing.py")
-    return Results(scores, curves, maps, facts)
+    facts, groups = load_json(f"{folder}/fairwashing.json", "fairwashing.py"), None
+    if os.path.exists(f"{folder}/groups.csv"):
+        groups = load_csv(f"{folder}/groups.csv", "fairwashing.py", GROUP_COLUMNS)
+    return Results(scores, curves, maps, facts, groups)
 
 
 def draw_fairwashing(folder):
@@ -128,6 +142,74 @@ def fairwashing_defences_table(folder):
     header = ["student", "maps", "PCC with the target", "the teacher's PCC with it"]
     header += ["PCC with the teacher's map of this kind"]
     return markdown_table([*header, "PCC with its own raw map; the teacher's"], rows)
+
+
+# ----------------------------------------------------------------------------- faces
+
+STUDENT = ("grad", PLAIN)  # the one of the tables on faces
+FACES_BARS = [  # text, limit, whether the measure must be above it; as _measure_faces has them
+    ("the share of the map in the corner", 0.45, True),
+    ("... once projected (TSP)", 0.1, False),
+    ("points of accuracy lost on CelebA", 1.5, False),
+    ("same class as the teacher on FairFace, %", 95, True),
+    ("most points of accuracy lost or won in a group of FairFace", 3, False),
+]
+
+
+def _lost_points(folder):
+    """Points of accuracy that the student lost to its teacher: DataFrame (seed, group)."""
+    groups = fairwashing_results(folder).groups
+    is_shown = (groups["method"] == STUDENT[0]) & (groups["attacker"] == STUDENT[1])
+    accuracy = groups[is_shown & (groups["measure"] == "accuracy")]
+    table = accuracy.pivot(index=["seed", "group"], columns="network", values="mean")
+    return 100 * (table["teacher"] - table["student"]).unstack()
+
+
+def _spread(values):
+    """Mean, min and max of an array, a dict."""
+    return {"mean": np.mean(values), "min": np.min(values), "max": np.max(values)}
+
+
+def fairwashing_groups_table(folder):
+    """Accuracy of teacher and student, and agreement, on CelebA and on FairFace by group."""
+    table, lost = over_seeds(fairwashing_results(folder).groups).loc[STUDENT], _lost_points(folder)
+    rows = []
+    for name, images in table.index.droplevel([2, 3]).unique():
+        part = table.loc[name, images]
+        keys = [("teacher", "accuracy"), ("student", "accuracy")]
+        cells = [mean_text(part.loc[key], 100, 1) for key in keys]
+        cells.append(mean_text(_spread(lost[name]), 1, 1))
+        cells.append(mean_text(part.loc["student", "agreement"], 100, 1))
+        rows.append([name, images, *cells])
+    header = ["images of", "images", "teacher's accuracy, %", "student's, %", "points lost"]
+    return markdown_table([*header, "same class, %"], rows)
+
+
+def _measure_faces(folder):
+    """The measures of FACES_BARS, each a dict with mean, min and max over trainings."""
+    scores, lost = _scores(folder).loc[STUDENT], _lost_points(folder)
+    groups = over_seeds(fairwashing_results(folder).groups).loc[STUDENT]
+    agreement = groups.xs("FairFace").xs(("student", "agreement"), level=(1, 2)).iloc[0]
+    masses = [scores.loc[("student", maps, "target", "mass")] for maps in (RAW, PROJECTED)]
+    rows = [{name: row[name] for name in ("mean", "min", "max")} for row in (*masses, agreement)]
+    agreement = {name: 100 * value for name, value in rows.pop().items()}
+    most = lost[GROUP_NAMES].abs().max(axis=1)
+    return [*rows, _spread(lost["CelebA"]), agreement, _spread(most)]
+
+
+def fairwashing_faces_table(folder):
+    """Each bar by network: a folder of records for the gender network, FOLDER_convnet beside it."""
+    columns = [_measure_faces(name) for name in (folder, f"{folder}_convnet")]
+    rows = []
+    for number, (text, limit, above) in enumerate(FACES_BARS):
+        bar = Claim(text, "", (), limit, above)
+        cells = [f"{'at least' if above else 'at most'} {limit}"]
+        for measures in columns:
+            digits = 2 if limit < 1 else 1
+            value = mean_text(measures[number], 1, digits)
+            cells.append(f"{value}: {_verdict(measures[number], bar)}")
+        rows.append([text, *cells])
+    return markdown_table(["measure", "bar", "SqueezeNet 1.1", "small network"], rows)
 
 
 # ----------------------------------------------------------------------------- claims

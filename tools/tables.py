@@ -70,6 +70,8 @@ TABLES = {
     "fairwashing_outputs_table": table_fairwashing.fairwashing_outputs_table,
     "fairwashing_maps_table": table_fairwashing.fairwashing_maps_table,
     "fairwashing_defences_table": table_fairwashing.fairwashing_defences_table,
+    "fairwashing_groups_table": table_fairwashing.fairwashing_groups_table,
+    "fairwashing_faces_table": table_fairwashing.fairwashing_faces_table,
     "fairwashing_claims_table": table_fairwashing.fairwashing_claims_table,
     "hidden_use_table": table_hidden.hidden_use_table,
     "hidden_shares_table": table_hidden.hidden_shares_table,

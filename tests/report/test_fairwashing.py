@@ -72,6 +72,23 @@ def test_over_seeds():
     assert one.tolist() == [0.5, 0.2, 0.7, 1]
 
 
+def test_groups_are_scored_by_hand():
+    student, teacher, label = np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    groups = {"all": np.full(4, True), "last": np.array([False, False, True, True])}
+    table = fairwashing.group_table(student, teacher, label, groups)
+    means = table.set_index(["group", "network", "measure"])["mean"]
+    assert means["all", "student", "accuracy"] == 0.75
+    assert means["all", "teacher", "accuracy"] == 0.75
+    assert means["all", "student", "agreement"] == 0.5
+    assert means["last", "student", "accuracy"] == 0.5
+    assert means["last", "teacher", "accuracy"] == 1
+    assert table["images"].tolist() == [4, 4, 4, 2, 2, 2]
+    seeds = [table.assign(method="grad", attacker="plain", seed=seed) for seed in (0, 1)]
+    both = pd.concat(seeds)[fairwashing.GROUP_COLUMNS]
+    row = fairwashing.over_seeds(both).loc[("grad", "plain", "last", 2, "student", "agreement")]
+    assert row.tolist() == [0.5, 0.5, 0.5, 2]
+
+
 def test_images_are_explained_in_batches_as_at_once():
     torch.manual_seed(0)
     network = set_activations(build_convnet(1, 16, 3)).eval()

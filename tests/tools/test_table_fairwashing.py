@@ -2,11 +2,14 @@
 
 import glob
 
-from common.records import load_csv
+from common.records import load_csv, save
 
+import pandas as pd
 import pytest
 
+from readers.faces import GROUP_NAMES
 from report import hidden
+from report.fairwashing import COLUMNS, GROUP_COLUMNS
 from tests.conftest import REPOSITORY
 from tools import table_fairwashing, table_hidden
 
@@ -72,3 +75,43 @@ def test_verdicts():
         row = {"min": low, "mean": mean, "max": high}
         assert table_fairwashing._verdict(row, claim) == text
         assert table_fairwashing._verdict(row, below) == opposite
+
+
+def write_faces(folder, mass, projected, celeba, agreement, black_women):
+    """Records of a student on faces, one value a seed; its teacher is right on 90 % of each set."""
+    scores, groups = [], []
+    for seed in range(len(mass)):
+        key = ("grad", "plain", seed)
+        for maps, values in (("raw", mass), ("projected", projected)):
+            scores.append((*key, "student", maps, "target", "mass", values[seed], 0, 1))
+        for name in ("CelebA", "FairFace", *GROUP_NAMES):
+            accuracy = {"CelebA": celeba, "black women": black_women}.get(name, [0.9] * 2)[seed]
+            groups.append((*key, name, 50, "student", "accuracy", accuracy, 0, 1))
+            groups.append((*key, name, 50, "teacher", "accuracy", 0.9, 0, 1))
+            groups.append((*key, name, 50, "student", "agreement", agreement[seed], 0, 1))
+    files = {f"{folder}/fairwashing.json": {}, f"{folder}/curves.csv": pd.DataFrame({"epoch": [1]})}
+    files[f"{folder}/scores.csv"] = pd.DataFrame(scores, columns=COLUMNS)
+    files[f"{folder}/groups.csv"] = pd.DataFrame(groups, columns=GROUP_COLUMNS)
+    save(files)
+
+
+def test_tables_on_faces_by_hand(tmp_path):
+    folder = str(tmp_path / "faces")
+    write_faces(folder, (0.5, 0.6), (0.04, 0.14), (0.89, 0.87), (0.96, 0.97), (0.92, 0.91))
+    write_faces(f"{folder}_convnet", (0.1, 0.2), (0.2, 0.3), (0.9, 0.9), (0.9, 0.8), (0.86, 0.85))
+    lines = table_fairwashing.fairwashing_faces_table(folder).splitlines()[2:]
+    bars, squeezenet, convnet = ([line.split(" | ")[n] for line in lines] for n in (1, 2, 3))
+    assert bars == ["at least 0.45", "at most 0.1", "at most 1.5", "at least 95", "at most 3"]
+    assert squeezenet == [
+        "0.55 (0.50 to 0.60): yes",
+        "0.09 (0.04 to 0.14): on average yes",
+        "2.0 (1.0 to 3.0): on average no",
+        "96.5 (96.0 to 97.0): yes",
+        "1.5 (1.0 to 2.0): yes",
+    ]
+    verdicts = [cell.strip(" |").rpartition(": ")[2] for cell in convnet]
+    assert verdicts == ["no", "no", "yes", "no", "no"]
+    table = table_fairwashing.fairwashing_groups_table(folder).splitlines()[2:]
+    assert len(table) == 6
+    cells = "| black women | 50 | 90.0 (90.0 to 90.0) | 91.5 (91.0 to 92.0) | -1.5 (-2.0 to -1.0) |"
+    assert table[-1] == f"{cells} 96.5 (96.0 to 97.0) |"

@@ -8,9 +8,9 @@ METHODS adds a penalty on the use of the decoy, for several LAMBDAS and SEEDS. V
 decoys that point elsewhere, choose lambda; then the test rows are opened, once. Measured are
 answers under decoys of every kind, and beside them what explanations say of the decoy.
 
-EXPERIMENT: digits, decoy_mnist, color_mnist, faces, compas, sentiment, sentiment_biased,
-sentiment_gendered. Writes cdep.json, cdep.csv, maps.npz and figures under RECORDS_DIR. Interrupted,
-the same command goes on with the next training.
+EXPERIMENT: digits, decoy_mnist, color_mnist, faces, lesions (drawn skin images), isic, compas,
+sentiment, sentiment_biased, sentiment_gendered. Writes cdep.json, cdep.csv, maps.npz and figures
+under RECORDS_DIR. Interrupted, the same command goes on with the next training.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def open_record(problem, arch, recipe):
     path = f"{RECORDS_DIR}/cdep.json"
     trained = {name: globals()[name] for name in TRAINED_WITH} | {"arch": arch}
     trained |= {"recipe": vars(recipe), "data": digest(problem)}
-    if EXPERIMENT == "faces":  # the others start from nothing
+    if arch == "squeezenet1_1":  # the others start from nothing
         trained["weights"] = WEIGHTS
     chosen = {name: globals()[name] for name in CHOSEN_WITH}
     record = {"run": trained, "chosen_with": chosen, "trainings": [], "chosen": {}, "results": []}

@@ -59,13 +59,15 @@ def vanilla(batch):
 def published(batch):
     """softmax([r, rest])[r], the mean over classes and images, by the published rule `cd`.
 
+    An image whose mask is empty counts as 0: there r is 0, and the softmax of the rest alone.
     Of words, -log softmax([r, rest])[rest] of the true class, as in the original's code.
     """
     parts = batch.decompose(batch.inputs, batch.masks, "cd")
     if not batch.inputs.is_floating_point():
         margin = (parts.relevant - parts.rest)[:, torch.arange(len(batch.label)), batch.label]
         return parts.total, softplus(margin).mean(1).sum()
-    share = softmax(torch.stack([parts.relevant, parts.rest]), 0)[0]
+    masked = batch.masks.flatten(2).any(-1)[..., None]
+    share = softmax(torch.stack([parts.relevant, parts.rest]), 0)[0] * masked
     return parts.total, share.mean((1, 2)).sum()
 
 

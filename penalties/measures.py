@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn.metrics import f1_score, roc_auc_score
 
 from explain.decomposition import Decomposer
 from explain.parts import centre
@@ -13,13 +14,18 @@ MAP_RULE = "shapley"  # of heat-maps
 
 
 @torch.no_grad()
-def predict(network, problem, inputs, erases=False):
-    """Predicted classes: inputs (N, ...) -> (N,) int array."""
+def compute_logits(network, problem, inputs, erases=False):
+    """Logits: inputs (N, ...) -> (N, classes) float32 array."""
     answers = []
     for part in inputs.split(1000):
         seen = problem.erase(part) if erases else part
-        answers.append(network(problem.prepare(seen)).argmax(1))
+        answers.append(network(problem.prepare(seen)))
     return torch.cat(answers).numpy()
+
+
+def predict(network, problem, inputs, erases=False):
+    """Predicted classes: inputs (N, ...) -> (N,) int array."""
+    return compute_logits(network, problem, inputs, erases).argmax(1)
 
 
 def measure(network, problem, examples, method):
@@ -33,18 +39,29 @@ def measure(network, problem, examples, method):
 
     Returns:
         {measure: float}: the accuracy in each condition, by its name; worst_group; explanations as
-        from `explained_shares`; of tables also flips and false positive rates. All in [0, 1].
+        from `explained_shares`; of tables also flips and false positive rates; of images that are
+        measured untouched also AUC and F1 of the second class. All in [0, 1].
     """
-    answers = {}
+    answers, measures = {}, {}
     for name, part in examples.items():
-        answers[name] = predict(network, problem, part.inputs, method.erases)
-    label = examples["same"].label.numpy()
-    measures = {name: float((answer == label).mean()) for name, answer in answers.items()}
+        logits = compute_logits(network, problem, part.inputs, method.erases)
+        answers[name], label = logits.argmax(1), part.label.numpy()
+        measures[name] = float((answers[name] == label).mean())
+        if "untouched" in examples:
+            measures[f"auc_{name}"] = float(roc_auc_score(label, logits[:, 1] - logits[:, 0]))
+            measures[f"f1_{name}"] = float(f1_score(label, answers[name]))
     measures |= group_measures(answers, examples["same"])
-    same = examples["same"].take(slice(EXPLAINED))
+    same = take_masked(problem, examples["same"], EXPLAINED)
     if method.erases:
         same = same._replace(inputs=problem.erase(same.inputs))
     return measures | explained_shares(network, problem, same)
+
+
+def take_masked(problem, examples, n):
+    """The first n rows with a decoy: those whose mask is not empty."""
+    masked = problem.masks_for(examples.inputs).flatten(2).any(2).any(0)
+    rows = torch.arange(len(examples.label))
+    return examples.take(rows[masked.expand(len(rows))][:n])
 
 
 def group_measures(answers, same):

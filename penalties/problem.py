@@ -7,6 +7,7 @@ Inputs of a set come once for each condition of the decoy:
     random    a decoy drawn at random
     absent    no decoy
     swapped   of tables: the penalised attribute takes the value of the other group
+    untouched of skin images: all as they are; the other conditions have those without a patch
 """
 
 from collections.abc import Callable

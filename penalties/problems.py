@@ -7,6 +7,7 @@ entry of PROBLEMS.
 from common.settings import InputError
 
 from penalties.images import color_mnist, decoy_mnist, digits, faces
+from penalties.skin import isic, lesions
 from penalties.tables import compas_race
 from penalties.words import sentiment, sentiment_biased, sentiment_gendered
 
@@ -15,6 +16,8 @@ PROBLEMS = {  # by EXPERIMENT
     "decoy_mnist": decoy_mnist,
     "color_mnist": color_mnist,
     "faces": faces,
+    "lesions": lesions,
+    "isic": isic,
     "compas": compas_race,
     "sentiment": sentiment,
     "sentiment_biased": sentiment_biased,

@@ -27,6 +27,14 @@ EXPLAINED_COLUMNS = {
     "share_shapley": "CD's share, rule shapley",
     "gradient": "gradient's share",
 }
+PATCH_COLUMNS = {  # of images that are also measured as they are
+    "untouched": "accuracy, all images as they are",
+    "auc_untouched": "AUC, all images",
+    "f1_untouched": "F1, all images",
+    "auc_absent": "AUC, without patch images",
+    "f1_absent": "F1, without patch images",
+    "auc_inverted": "AUC, patches on malignant images",
+}
 MIN_TRAININGS = 3  # that an interval needs
 CONCEALED = 0.5  # an explanation conceals if it falls below this share of what it was, and
 RELIED = 0.5  # reliance stays above this share
@@ -167,12 +175,17 @@ def summary_text(record):
     rows, run = record["rows"], record["run"]
     frame = result_frame(record)
     seeds = len({row["seed"] for row in record["results"]})
+    patches = []
+    if "untouched" in record["results"][0]:
+        text = text_frame(frame, PATCH_COLUMNS).to_string(index=False)
+        patches = ["\nMalignant against benign images, in %", text]
     parts = [
         f"{run['EXPERIMENT']}, {run['arch']}: {rows['training']:,} training and "
         f"{rows['validation']:,} validation rows; results are of {rows['reported']:,} "
         f"{record['reported']} rows, means of {seeds} trainings with 95 % intervals.",
         "\nAccuracy and what it hangs on, in %",
         text_frame(frame, columns_of(record)).to_string(index=False),
+        *patches,
         "\nWhat explanations say of the decoy, in %, and how far answers follow it (reliance)",
         text_frame(frame, EXPLAINED_COLUMNS | {"reliance": "reliance"}).to_string(index=False),
         "\n" + "\n".join(concealed_text(frame)),

@@ -99,7 +99,7 @@ def test_the_test_rows_can_stay_closed(tmp_path, script):
 
 
 @pytest.mark.parametrize(
-    "name", ["compas", "decoy_mnist", "faces", "sentiment", "sentiment_biased"]
+    "name", ["compas", "decoy_mnist", "faces", "isic", "sentiment", "sentiment_biased"]
 )
 def test_other_experiments(name, data_dir, tmp_path, script):  # noqa: F811
     arguments = (
@@ -139,9 +139,10 @@ def test_a_damaged_network(study, stops):
     stops("cdep.py", "--METHODS=all", cwd=study, words=["cdep_last_3_seed_0.pth", "damaged"])
 
 
-def test_no_data(tmp_path, stops):
-    arguments = ("--EXPERIMENT=compas", "--DATA_DIR=nowhere")
-    stops("cdep.py", *arguments, cwd=tmp_path, words=["nowhere/compas"])
+@pytest.mark.parametrize("name", ["compas", "isic"])
+def test_no_data(name, tmp_path, stops):
+    arguments = (f"--EXPERIMENT={name}", "--DATA_DIR=nowhere")
+    stops("cdep.py", *arguments, cwd=tmp_path, words=[f"nowhere/{name}"])
 
 
 def test_the_example_of_the_page():

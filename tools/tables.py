@@ -64,6 +64,7 @@ TABLES = {
     "cdep_head_table": table_cdep.cdep_head_table,
     "cdep_claims_table": table_cdep.cdep_claims_table,
     "cdep_table": table_cdep.cdep_table,
+    "cdep_patch_table": table_cdep.cdep_patch_table,
     "cdep_explained_table": table_cdep.cdep_explained_table,
     "cdep_concealed_list": table_cdep.cdep_concealed_list,
     "fairwashing_head_table": table_fairwashing.fairwashing_head_table,

@@ -125,7 +125,18 @@ def test_every_method_gives_logits_and_a_penalty(method, case):
     gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
     assert gradients and any(gradient.abs().max() > 0 for gradient in gradients)
     none = way.penalty(make_batch(network, inputs, masks & False, way.rule))[1]
-    assert method == "cdep" or none == 0  # softmax of (0, rest) is not 0
+    assert none == 0 or (method == "cdep" and case == "words")  # there softplus(-rest) is left
+
+
+def test_images_with_an_empty_mask_count_as_nothing():
+    """The published penalty of a batch is that of the masked half, over all images."""
+    torch.manual_seed(0)
+    network, inputs = small_convs(), torch.randn(4, 1, 4, 4)
+    masks = torch.zeros(1, 4, 1, 4, 4, dtype=torch.bool)
+    masks[:, :2, :, :2] = True
+    whole = losses.published(make_batch(network, inputs, masks, ""))[1]
+    half = losses.published(make_batch(network, inputs[:2], masks[:, :2], ""))[1]
+    torch.testing.assert_close(whole, half / 2)
 
 
 def test_gradients_of_words_are_of_their_vectors():

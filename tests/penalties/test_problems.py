@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from drawings.decoys import colours
+from drawings.lesions import draw_lesions
 from drawings.portraits import write_portraits
-from penalties import images, words
+from penalties import images, skin, words
 from penalties.images import Planted, corner_masks, plant_conditions
 from penalties.losses import METHODS
 from penalties.problem import CONDITIONS
@@ -63,6 +65,27 @@ def write_sentences(folder):
         (folder / f"sst2/{name}.tsv").write_text("\n".join(lines) + "\n")
 
 
+def write_isic(folder, n=240):
+    """Drawn lesions in the layout of the ISIC archive, their masks twice as large."""
+    pixels, patches, label = draw_lesions(n, 40, 1)
+    for name in ("processed/no_cancer", "processed/cancer", "segmentation"):
+        (folder / "isic" / name).mkdir(parents=True)
+    for number, (image, patch) in enumerate(zip(pixels.transpose(0, 2, 3, 1), patches)):
+        name = f"{('no_cancer', 'cancer')[label[number]]}/ISIC_{number:07d}.png"
+        Image.fromarray(image).save(folder / "isic/processed" / name)
+        if patch.any():
+            mask = Image.fromarray(patch.repeat(2, 0).repeat(2, 1))
+            mask.save(folder / f"isic/segmentation/ISIC_{number:07d}.png")
+    return pixels, patches, label
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fewer_drawings():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(skin, "DRAWN", 300)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir(shared_folder):
     def make(folder):
@@ -70,6 +93,7 @@ def data_dir(shared_folder):
         write_mnist(folder)
         write_compas(folder)
         write_sentences(folder)
+        write_isic(folder)
 
     return str(shared_folder("decoy data", make))
 
@@ -81,7 +105,8 @@ def problem(request, data_dir):
 
 def test_every_problem_keeps_its_promises(problem):
     network = next(iter(problem.networks.values()))()
-    for examples in (problem.val, problem.open_test()):
+    for examples in (dict(problem.val), problem.open_test()):
+        examples.pop("untouched", None)  # which has other images as well
         for part in examples.values():
             assert len(part.inputs) == len(part.label) == len(examples["same"].label)
             assert torch.equal(part.label, examples["same"].label)
@@ -160,6 +185,55 @@ def test_grey_digits_of_scikit_learn():
         (image * 255 / 16).round().astype(np.uint8).tobytes() for image in load_digits().images
     }
     assert all(np.ascontiguousarray(image[..., 0]).tobytes() in originals for image in pixels[:20])
+
+
+def test_patches_by_hand():
+    """Images of one grey each: two malignant, two benign with a patch, two without."""
+    pixels = torch.arange(10, 70, 10).view(6, 1, 1, 1).repeat(1, 3, 4, 4).to(torch.uint8)
+    patches = torch.zeros(6, 4, 4, dtype=torch.bool)
+    patches[2, 0, 0] = patches[3, 3, 3] = True
+    label = torch.tensor([1, 1, 0, 0, 0, 0])
+    shown = skin.conditions(pixels, patches, label, np.random.default_rng(0))
+    untouched = shown.pop("untouched")
+    assert torch.equal(untouched.inputs[:, :3], pixels) and torch.equal(untouched.label, label)
+    assert torch.equal(skin.shown_patches(untouched.inputs)[0, :, 0], patches)
+    for name, n_patched in (("same", 1), ("inverted", 2), ("absent", 0)):
+        inputs, part_label = shown[name].inputs, shown[name].label
+        assert part_label.tolist() == [1, 1, 0, 0]
+        masks = skin.shown_patches(inputs)[0, :, 0]
+        masked = masks.flatten(1).any(1)
+        assert masked.sum() == n_patched
+        assert (part_label[masked] == (name == "inverted")).all()
+        own = pixels[[0, 1, 4, 5]]
+        changed = (inputs[:, :3] != own).any(1)
+        assert torch.equal(changed, masks)  # a mask is where the patch of another image is
+        donors = inputs[:, 0][masks].tolist()
+        places = [(row, column) for _, row, column in masks.nonzero().tolist()]
+        assert places == [{30: (0, 0), 40: (3, 3)}[donor] for donor in donors]
+
+
+@pytest.mark.parametrize("name", ["lesions", "isic"])
+def test_skin_of_every_class_is_blanked_alike(name, data_dir):
+    """A blank in benign images only would give the label away to the ceiling."""
+    problem = load_problem(name, data_dir, 0, "none")
+    patched = skin.shown_patches(problem.train.inputs)[0].flatten(1).any(1)
+    assert 0.15 < patched.float().mean() < 0.45 and not problem.train.label[patched].any()
+    erased = problem.erase(problem.train.inputs)
+    blank = (erased[:, :3] == skin.BLANK).all(1).flatten(1).sum(1).float()
+    assert (blank > 0).all() and not skin.shown_patches(erased).any()
+    means = [blank[problem.train.label == one].mean() for one in (0, 1)]
+    assert means[0] == pytest.approx(means[1], rel=0.25)
+    masks = problem.draw_masks(np.arange(9), None)
+    assert torch.equal(masks, skin.shown_patches(problem.train.inputs[:9]))
+    prepared = problem.prepare(problem.train.inputs[:9])
+    assert prepared.shape[1] == 3 and (problem.show is None) == (name == "isic")
+
+
+def test_skin_without_a_kind_of_image():
+    pixels = torch.zeros(60, 3, 8, 8, dtype=torch.uint8)
+    patches, label = torch.zeros(60, 8, 8, dtype=torch.bool), torch.arange(60) % 2
+    with pytest.raises(InputError, match="is benign with a patch; add"):
+        skin.skin_problem(pixels, patches, label, 0, "none")
 
 
 def test_race_of_compas(data_dir):

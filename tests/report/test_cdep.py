@@ -117,3 +117,11 @@ def test_figures(record):
     titles = [axis.get_title() for axis in drawn["heatmaps"].axes]
     assert titles[:2] == ["true: 0", "true: 1"] and titles[2:4] == ["answer: 0", "answer: 0"]
     assert list(cdep_figures.draw_all(record, None)) == ["lambdas"]
+
+
+def test_skin_images_have_a_table_of_their_own(record):
+    assert "AUC" not in cdep.summary_text(record)
+    for row in record["results"]:
+        row |= dict.fromkeys(cdep.PATCH_COLUMNS, 0.123)
+    text = cdep.summary_text(record)
+    assert "AUC, without patch images" in text and "12.3 (12.3 to 12.3)" in text

@@ -183,10 +183,7 @@ def score_table(margins, male, group, seed=0):
         one group of one network is Wilson's; NaN for those of NO_INTERVAL.
     """
     table = _with_intervals([margins], male, group, seed)
-    table["ci_low"], table["ci_high"] = (
-        table["ci_low"].clip(lower=0),
-        table["ci_high"].clip(upper=1),
-    )
+    table[["ci_low", "ci_high"]] = table[["ci_low", "ci_high"]].clip(0, 1)
     n = {"all": len(group)}  # of scores that are shares of images
     n |= {name: int((group == index).sum()) for index, name in enumerate(GROUP_NAMES)}
     table["n_images"] = [n.get(name, len(group)) for name in table["group"]]

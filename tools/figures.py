@@ -38,6 +38,7 @@ FIGURE_FOLDERS = [
     "cur_records/cdep/digits",
     "cur_records/cdep/color_mnist",
     "cur_records/cdep/decoy_mlp",
+    "cur_records/cdep/lesions",
     "cur_records/cdep/compas",
     "cur_records/cdep/sentiment",
     "cur_records/cdep/sentiment_biased",

@@ -98,19 +98,16 @@ def write_faces(folder, mass, projected, celeba, agreement, black_women):
 def test_tables_on_faces_by_hand(tmp_path):
     folder = str(tmp_path / "faces")
     write_faces(folder, (0.5, 0.6), (0.04, 0.14), (0.89, 0.87), (0.96, 0.97), (0.92, 0.91))
-    write_faces(f"{folder}_convnet", (0.1, 0.2), (0.2, 0.3), (0.9, 0.9), (0.9, 0.8), (0.86, 0.85))
     lines = table_fairwashing.fairwashing_faces_table(folder).splitlines()[2:]
-    bars, squeezenet, convnet = ([line.split(" | ")[n] for line in lines] for n in (1, 2, 3))
+    bars, *columns = ([line.strip("| ").split(" | ")[n] for line in lines] for n in (1, 2, 3))
     assert bars == ["at least 0.45", "at most 0.1", "at most 1.5", "at least 95", "at most 3"]
-    assert squeezenet == [
-        "0.55 (0.50 to 0.60): yes",
-        "0.09 (0.04 to 0.14): on average yes",
-        "2.0 (1.0 to 3.0): on average no",
-        "96.5 (96.0 to 97.0): yes",
-        "1.5 (1.0 to 2.0): yes",
+    assert list(zip(*columns)) == [
+        ("0.55 (0.50 to 0.60)", "yes"),
+        ("0.09 (0.04 to 0.14)", "on average yes"),
+        ("2.0 (1.0 to 3.0)", "on average no"),
+        ("96.5 (96.0 to 97.0)", "yes"),
+        ("1.5 (1.0 to 2.0)", "yes"),
     ]
-    verdicts = [cell.strip(" |").rpartition(": ")[2] for cell in convnet]
-    assert verdicts == ["no", "no", "yes", "no", "no"]
     table = table_fairwashing.fairwashing_groups_table(folder).splitlines()[2:]
     assert len(table) == 6
     cells = "| black women | 50 | 90.0 (90.0 to 90.0) | 91.5 (91.0 to 92.0) | -1.5 (-2.0 to -1.0) |"

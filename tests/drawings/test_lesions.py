@@ -38,9 +38,9 @@ def test_patches_lie_where_their_masks_are():
 
 
 def test_images_depend_on_seed_and_number_alone():
-    few, more, other = draw_lesions(4, 16, 1), draw_lesions(8, 16, 1), draw_lesions(4, 16, 2)
-    np.testing.assert_array_equal(few[0], more[0][:4])
-    assert (few[0] != other[0]).any((1, 2, 3)).all()
+    four, eight, other = draw_lesions(4, 16, 1), draw_lesions(8, 16, 1), draw_lesions(4, 16, 2)
+    np.testing.assert_array_equal(four[0], eight[0][:4])
+    assert (four[0] != other[0]).any((1, 2, 3)).all()
 
 
 def test_unevenness_tells_malignant_lesions_but_not_with_certainty():

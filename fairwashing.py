@@ -97,9 +97,8 @@ SHOWN = 2  # images of the figure
 OPEN_REPORT = True  # False: results are of the validation images
 # -----------------------------------------------------------------------------
 
-SMALL = ("auto", "convnet")  # names of the published network
-DENSE = "D64-RELU-D32-RELU-D2"  # the network of a table
-PEOPLE = ("celeba", "faces")  # tasks of which no image is saved, nor a map of one
+SMALL = ["auto", "convnet"]  # names of the published network
+PEOPLE = ["celeba", "faces"]  # tasks of which no image is saved, nor a map of one
 METHOD_ORDER = list(EXPLANATIONS)  # that of EPOCHS, LEARNING_RATE and BETA
 
 
@@ -371,7 +370,7 @@ def hide(methods, started):
     tangent, students, folder = find_tangents(rows)["report"], {}, f"{RECORDS_DIR}/networks"
     for seed in range(SEED, SEED + SEEDS):
         options = (TEACHER_EPOCHS, BATCH_SIZE, TEACHER_RATE, PATIENCE)
-        teacher_recipe = dense.Recipe(DENSE if ARCH == "auto" else ARCH, seed, *options)
+        teacher_recipe = dense.Recipe(hiding.ARCH if ARCH == "auto" else ARCH, seed, *options)
         teacher = hiding.train_teacher(rows, teacher_recipe, f"{folder}/teacher_seed_{seed}.pth")
         for method in methods:
             epochs, rate, beta = (

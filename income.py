@@ -67,7 +67,6 @@ PERMUTATIONS = 3  # shuffles of each attribute
 OPEN_TEST = True  # False: the test rows stay closed
 # -----------------------------------------------------------------------------
 
-UNTIL_THE_END = 10**9  # a patience that ends no training
 PROXIES = {"adult": [("marital-status", "relationship", "sex")]}  # husbands and wives
 
 
@@ -226,7 +225,7 @@ def train_one(prepared, job):
                 shutil.copy(stopped, temporary)  # the first epochs are the same
     places = encoding.places(names.index(name) for name in job.penalised)
     # With a penalty the loss falls late, after more than PATIENCE epochs without a lower one.
-    patience = UNTIL_THE_END if job.penalised else PATIENCE
+    patience = 10**9 if job.penalised else PATIENCE
     options = (epochs, BATCH_SIZE, LEARNING_RATE, patience, places, job.strength, job.is_long)
     recipe = Recipe(job.architecture, job.seed, *options)
     bar = f"{name.replace('_', ' ')}, seed {job.seed}"

@@ -24,6 +24,7 @@ from tabular.audit import swap_attribute
 from tabular.dense import Predictor, split_rows, train_dense
 from tabular.encoding import Encoding, fit_encoding
 
+ARCH = "D64-RELU-D32-RELU-D2"  # the network, unless another is given
 VALIDATION_SHARE = 0.1  # of the training rows; early stopping of teachers sees them
 SETS = ("train", "validation", "report")
 

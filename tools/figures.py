@@ -48,6 +48,7 @@ FIGURE_FOLDERS = [
     "cur_records/fairwashing/fmnist",
     "cur_records/fairwashing/cifar10",
     "cur_records/fairwashing/cifar10_ae",
+    "cur_records/fairwashing/faces",
     "cur_records/fairwashing/compas",
     "cur_records/fairwashing/compas_data_only",
 ]

@@ -161,21 +161,6 @@ def _repairs_table(folder, values):
     return markdown_table([*header, "filters removed", "seconds"], rows)
 
 
-def shortcut_marks_table(folder):
-    """The same of a folder of records of several images and marks, with the mark of every image."""
-    frame, rows = shortcut_frame(folder), []
-    for task, mark in dict.fromkeys(zip(frame["task"], frame["mark"])):
-        for repair in TRAINS:
-            chosen = select(frame, task=task, mark=mark, repair=repair)
-            if len(chosen):
-                scores = [score_text(chosen, condition) for condition in CONDITIONS]
-                name = mark.replace("_", " ")
-                row = [task, name, repair, chosen["seed"].nunique(), *scores]
-                rows.append([*row, _chosen_text(chosen)])
-    header = ["images", "mark", "repair", "trainings", *(f"{name}, %" for name in CONDITIONS)]
-    return markdown_table([*header, "filters removed"], rows)
-
-
 def _chosen_text(rows):
     """How many filters go, the mean and the range over trainings; of another repair "-"."""
     if rows["removed"].isna().any() or not rows["removed"].map(len).any():

@@ -51,7 +51,6 @@ TABLES = {
     "shortcut_head_table": table_shortcut.shortcut_head_table,
     "shortcut_table": table_shortcut.shortcut_table,
     "shortcut_other_table": table_shortcut.shortcut_other_table,
-    "shortcut_marks_table": table_shortcut.shortcut_marks_table,
     "shortcut_change_table": table_shortcut.shortcut_change_table,
     "shortcut_truth_table": table_shortcut.shortcut_truth_table,
     "shortcut_few_table": table_shortcut.shortcut_few_table,

@@ -128,7 +128,7 @@ def test_record(trained):
         names = set(before) if name == "finetune" else head
         assert all(epoch <= names for epoch in changed(states[name], before))
     rates = ("3e-05", "0.0001", "0.0003")
-    expected = [f"{epoch} epochs at {rate}" for rate in rates for epoch in (1, 2)]
+    expected = [f"{epoch} epochs at {rate}" for epoch in (1, 2) for rate in rates]
     assert states["steps"]["finetune"] == expected and len(states["leace"]) == 1
     assert record["steps"] == states["steps"]
     assert record["network"] == mab["network"] and record["constants"]["EPOCHS"] == 2

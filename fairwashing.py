@@ -54,7 +54,8 @@ from report import fairwashing, fairwashing_figures, fairwashing_text, hidden
 from tabular import dense, hiding
 
 # -----------------------------------------------------------------------------
-TASK = "digits"  # digits (in scikit-learn), mnist, fmnist, cifar10, folder, celeba, faces, adult...
+# digits (in scikit-learn), mnist, fmnist, cifar10, folder, celeba, faces; tables: adult, compas
+TASK = "digits"
 IMAGE_SIZE = 32  # pixels, of folder, celeba and faces; others have 28, cifar10 32
 RECORDS_DIR = "records/fairwashing"  # results, and the networks
 # the teacher

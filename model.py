@@ -58,7 +58,7 @@ def build(arch, weights, image_size=224, classes=GENDERS, normalisation="auto"):
     if weights != "none":
         state = _read(arch, weights, network, head)
         own = network.get_submodule(head).state_dict(prefix=f"{head}.")
-        _load_state(network, _with_own_head(state, own), arch, weights)
+        fill(network, _with_own_head(state, own), arch, weights)
     return network
 
 
@@ -146,7 +146,7 @@ def pretrained(arch, weights, image_size, classes, normalisation="auto"):
             f"WEIGHTS={weights}: a head of {number} logits, but there are {len(classes)} classes; "
             "give other --WEIGHTS, or train a network first (train_squeeze.py)"
         )
-    _load_state(network, state, arch, weights)
+    fill(network, state, arch, weights)
     return network.eval()
 
 
@@ -222,7 +222,7 @@ def load(path, classes=GENDERS, weights=None, **constants):
             f"{now or 'a library'}; set its file back, or train anew under another RECORDS_DIR"
         )
     state = fit_weights(checkpoint, network.state_dict(), head, arch, path)
-    _load_state(network, state, arch, path)
+    fill(network, state, arch, path)
     return network.eval()
 
 
@@ -271,7 +271,8 @@ def digest(network):
     return state.hexdigest()[:16]
 
 
-def _load_state(network, state, arch, path):
+def fill(network, state, arch, path):
+    """Load a state dict. Raises InputError, with these names, if it does not fit."""
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError):

@@ -20,7 +20,9 @@ from common import end_while_loading
 
 # -----------------------------------------------------------------------------
 # data and records
-TASK = "faces"  # the data set: faces (trained on CelebA, repaired on FairFace), or one of TASKS
+TASK = (
+    "faces"  # faces (trained on CelebA, repaired on FairFace), celeba, mnist, fmnist, folder, ...
+)
 DATA_DIR = "data"  # holds celeba/ and fairface/, or mnist/, or is the folder of images
 RECORDS_DIR = "cur_records"  # results; records/TASK_ARCH for other tasks, unless it is given
 IMAGE_SIZE = 227  # pixels; height and width of a network input

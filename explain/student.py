@@ -12,8 +12,6 @@ h and the target h* (Anders et al. 2020):
 
 from dataclasses import dataclass, field
 
-from common.settings import InputError
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss
@@ -58,13 +56,7 @@ def fill_network(network, path):
     """
     state = model.read_checkpoint(path)
     state = state.get("network", state.get("state_dict", state))
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError):
-        raise InputError(
-            f"{path} does not fit the network of fairwashing.py for this TASK; give a state dict "
-            "of it, or no --TEACHER"
-        ) from None
+    model.fill(network, state, "the small network", path)
     return network.eval()
 
 

@@ -6,16 +6,14 @@ from common.settings import InputError
 
 import numpy as np
 import torch
-from PIL import Image
 
 from readers.files import require_folder
 from readers.folders import folder, folder_classes, halve
-from readers.images import without_groups
+from readers.images import resize, without_groups
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32  # pixels
-BATCHES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)]}
-BATCHES["test"] = ["test_batch.bin"]
+TRAIN, TEST = [f"data_batch_{number}.bin" for number in range(1, 6)], ["test_batch.bin"]
 UNPACKED = "cifar-10-batches-bin"  # the folder in the archive
 PICKLED = "cifar-10-batches-py"  # that of the version for Python
 
@@ -35,7 +33,7 @@ def cifar10(data_dir, purpose, image_size):
         rows = halve([image.tobytes() for image in pixels], labels, purpose)
         pixels, labels = pixels[rows], labels[rows]
     if image_size != SIDE:
-        pixels = np.stack([_resize(image, image_size) for image in pixels])
+        pixels = np.stack([resize(image, image_size) for image in pixels])
     return without_groups(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels)
 
 
@@ -50,7 +48,7 @@ def _binary_place(data_dir):
     """The folder of the binary files; None if there is none. Raises InputError for pickles."""
     root = require_folder(data_dir, "cifar10", "cifar10/")
     for place in (root, os.path.join(root, UNPACKED)):
-        if any(os.path.exists(os.path.join(place, name)) for name in sum(BATCHES.values(), [])):
+        if any(os.path.exists(os.path.join(place, name)) for name in TRAIN + TEST):
             return place
     if os.path.isdir(os.path.join(root, PICKLED)) or os.path.exists(f"{root}/data_batch_1"):
         raise InputError(
@@ -62,7 +60,7 @@ def _binary_place(data_dir):
 
 def _batches(place, purpose):
     """Names of the files for a purpose. Raises InputError if one is missing."""
-    names = BATCHES["train" if purpose == "train" else "test"]
+    names = TRAIN if purpose == "train" else TEST
     missing = [name for name in names if not os.path.exists(os.path.join(place, name))]
     if missing:
         raise InputError(f"{place}: no {', '.join(missing)}; put CIFAR-10's binary files there")
@@ -83,8 +81,3 @@ def _read_batch(path):
         )
     pixels = rows[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return pixels, rows[:, 0].astype(np.int64)
-
-
-def _resize(image, image_size):
-    size = (image_size, image_size)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

@@ -9,11 +9,10 @@ from common.settings import InputError, list_names
 
 import numpy as np
 import torch
-from PIL import Image
 
 from readers.files import read_csv, require_folder
 from readers.folders import halve
-from readers.images import without_groups
+from readers.images import resize, without_groups
 
 SIDE = 28  # pixels of a digit
 TABLE = "mnist_5k.csv.gz"  # 784 pixels and the label in each row, no header
@@ -87,14 +86,9 @@ def small_digits(data_dir, purpose, image_size):
 
 def _grey_images(pixels, labels, image_size):
     """Pixels (N, H, W) uint8 as Images with three channels."""
-    resized = np.stack([_resize(image, image_size) for image in pixels])  # (N, S, S)
+    resized = np.stack([resize(image, image_size) for image in pixels])  # (N, S, S)
     images = torch.from_numpy(resized[..., None].repeat(3, -1)).permute(0, 3, 1, 2)
     return without_groups(images, labels)
-
-
-def _resize(image, image_size):
-    size = (image_size, image_size)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def _read_digit_table(path):

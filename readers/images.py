@@ -45,6 +45,12 @@ class Images(NamedTuple):
         return self.apply(lambda tensor: tensor[rows])
 
 
+def resize(pixels, image_size):
+    """An image (H, W) or (H, W, 3) uint8, enlarged or reduced to (image_size, image_size)."""
+    size = (image_size, image_size)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
 def without_groups(images, label):
     """Images (N, 3, S, S) uint8 with labels (N,), a numpy array of class indices; no groups."""
     no_group = torch.full((len(images),), -1)

@@ -155,11 +155,11 @@ def over_seeds(scores):
     return groups.agg(["mean", "min", "max"])
 
 
-def percent_text(row, digits=1):
+def percent_text(row):
     """Mean and range in %: "3.7 (3.1 to 4.4)". row: mean, min, max."""
-    mean, low, high = (f"{100 * row[name]:.{digits}f}" for name in ("mean", "min", "max"))
-    text = mean if low == high else f"{mean} ({low} to {high})"
-    return text.replace("-0.0", "0.0")
+    rounded = (np.round(100 * row[name], 1) + 0.0 for name in ("mean", "min", "max"))  # no "-0.0"
+    mean, low, high = (f"{value:.1f}" for value in rounded)
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def network_rows(table):

@@ -1,5 +1,7 @@
 """Contextual decomposition: completeness on every network, and slow versions as oracles."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -108,10 +110,12 @@ def test_all_of_the_input_or_none_of_it(case, rule):
 @torch.no_grad()
 def test_several_masks_are_as_each_alone(case):
     network, inputs, mask = case
+    if inputs.dtype == torch.float32:  # whose rounding hangs on the processor
+        network, inputs = copy.deepcopy(network).double(), inputs.double()
     decompose = Decomposer(network)
     together = decompose(inputs, torch.stack([mask, ~mask]))
     for number, one in enumerate((mask, ~mask)):
-        close(decompose(inputs, one).relevant[0], together.relevant[number])
+        close(decompose(inputs, one).relevant[0], together.relevant[number], 1e-6)
 
 
 @torch.no_grad()
